@@ -53,5 +53,7 @@ def _end(message: str, status: int) -> int:
     """Print a message; what is left of the output is discarded, which would otherwise fail again at exit."""
     if sys.stdout is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    print(f"kotrain: {message}", file=sys.stderr)
+    from kotrain.output import note
+
+    note(f"kotrain: {message}")
     return status

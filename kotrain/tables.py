@@ -9,10 +9,12 @@ from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from kotrain.output import printable
 from service.specs import quantities
 from service.specs.states import JobStatus
 from service.specs.text import counted
@@ -49,10 +51,18 @@ WIDE_COLUMNS = 140
 """Width needed by the list of jobs with all columns."""
 
 
+class _Console(Console):
+    """Prints no characters that control a terminal, except its own: other users may have written a text."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text))
+
+
 def console(*, stderr: bool = False) -> Console:
     """A console without highlighting of numbers; as wide as the terminal, or `PIPE_COLUMNS` without one."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, highlight=False, soft_wrap=False, width=None if stream.isatty() else PIPE_COLUMNS)
+    return _Console(stderr=stderr, highlight=False, soft_wrap=False, width=None if stream.isatty() else PIPE_COLUMNS)
 
 
 def plain(*columns: str, right: Iterable[str] = (), title: str | None = None) -> Table:

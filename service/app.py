@@ -16,6 +16,7 @@ from service.streams.hub import Hub
 from service.web import problem_details
 from service.web.budgets import AddressBudgets
 from service.web.dependencies import passing_caller
+from service.web.hosts import KnownHosts
 from service.web.middleware import BodyLimit, ConcurrencyLimit, HeadAsGet, KeyFirst, Pieces, RequestId
 from service.web.path_prefix import PathPrefix
 from service.web.routes import (
@@ -94,6 +95,7 @@ def create_app() -> FastAPI:
     app.add_middleware(AddressBudgets, knows=lambda header: api_keys.known_user(header) is not None)
     app.add_middleware(Pieces)
     app.add_middleware(HeadAsGet)
+    app.add_middleware(KnownHosts, names=settings().hosts)
     app.add_middleware(RequestId)
     app.add_middleware(PathPrefix, prefix=prefix)
     return app

@@ -33,6 +33,12 @@ class Settings(BaseSettings):
         pattern=r"^(/[\w.~-]+)*$",
         description="Path below which a proxy serves kotrain, such as /kotrain; none if empty.",
     )
+    hosts: str = Field(
+        "", description="Names of this server besides its own, separated by commas; * accepts every name."
+    )
+    trusted_proxies: str = Field(
+        "", description="Addresses or networks of proxies whose X-Forwarded-For is believed, separated by commas."
+    )
     slots: int | None = Field(
         None, ge=1, le=256, description="Jobs that a worker runs at a time; one per GPU or core if unset."
     )

@@ -8,6 +8,7 @@ KotrainError
 ├── NotFound             404
 ├── Conflict             409  not allowed in the current state
 ├── TooLarge             413
+├── Misdirected          421  the name in `Host` is not one of this server
 ├── Unreadable           415  the body is not declared as JSON
 ├── TooMany              429  this client or user has too many requests; try again
 ├── StorageFull          507  the disk is almost full
@@ -97,6 +98,12 @@ class TooLarge(KotrainError):
 
     status, slug, title = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", "The request is too large"
     headers: Mapping[str, str] = {"Connection": "close"}
+
+
+class Misdirected(KotrainError):
+    """The request is for a host that this server is not known as."""
+
+    status, slug, title = HTTPStatus.MISDIRECTED_REQUEST, "misdirected", "Unknown host"
 
 
 class Unreadable(KotrainError):

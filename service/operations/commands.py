@@ -18,6 +18,7 @@ import uvicorn
 from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
+from service import confinement
 from service.accounts import api_keys
 from service.config import settings
 from service.datasets.uploads.upload import STREAMING
@@ -212,6 +213,7 @@ def _serve(listener: socket.socket) -> None:
         signal.signal(number, lambda *_: None)
     for name in ("KOTRAIN_DATABASE_URL", "KOTRAIN_BROKER_URL"):  # read already; not for the readers of uploads
         os.environ.pop(name, None)
+    confinement.hide_memory()
     open_files = connections.raise_descriptor_limit()
     limits = connections.Limits(
         max(16, min(settings().max_connections, open_files - connections.RESERVED_DESCRIPTORS)),
@@ -226,7 +228,10 @@ def _serve(listener: socket.socket) -> None:
         timeout_keep_alive=75,
         timeout_graceful_shutdown=stack.STREAM_SECONDS,
         log_level="info",
+        proxy_headers=bool(settings().trusted_proxies),
+        forwarded_allow_ips=settings().trusted_proxies,
     )
+    logging.getLogger("uvicorn.access").addFilter(connections.without_query)
     server = Server(config)
     server.run(sockets=[listener])
     if not server.started:

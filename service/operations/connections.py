@@ -255,6 +255,14 @@ class _Timer:
         self._call()
 
 
+def without_query(record: logging.LogRecord) -> bool:
+    """Filter of the access log: queries may hold what users search for."""
+    if isinstance(record.args, tuple) and len(record.args) == 5:
+        client, method, path, *rest = record.args
+        record.args = (client, method, str(path).partition("?")[0], *rest)
+    return True
+
+
 def _refusal() -> bytes:
     """The response to a connection beyond the limits."""
     body = json.dumps(
@@ -268,7 +276,7 @@ def _refusal() -> bytes:
     ).encode()
     head = (
         "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nRetry-After: 2\r\n"
-        f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"X-Content-Type-Options: nosniff\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
 

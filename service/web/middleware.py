@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 
 import psycopg
 from sqlalchemy.exc import SQLAlchemyError
@@ -59,22 +60,35 @@ class RequestId(_SendWrapper):
         return send_with_id
 
 
+class _Enough(Exception):
+    """Ends the application after the first part of a body that HEAD does not send."""
+
+
 class HeadAsGet:
-    """Answers HEAD like GET, without the body, except for streams, whose body does not end."""
+    """Answers HEAD like GET, without the body, of which no more than the first part is made.
+
+    So a stream need not end, and a checkpoint is not read.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on as GET, and drop the body of its response."""
-        if scope["type"] != "http" or scope["method"] != "HEAD" or scope["path"].endswith("/events"):
+        if scope["type"] != "http" or scope["method"] != "HEAD":
             await self.app(scope, receive, send)
             return
 
         async def send_without_body(message: Message) -> None:
-            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+            if message["type"] != "http.response.body":
+                await send(message)
+                return
+            await send({"type": "http.response.body", "body": b""})
+            if message.get("more_body", False):
+                raise _Enough
 
-        await self.app({**scope, "method": "GET"}, receive, send_without_body)
+        with suppress(_Enough):
+            await self.app({**scope, "method": "GET"}, receive, send_without_body)
 
 
 def _has_body(scope: Scope) -> bool:

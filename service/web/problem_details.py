@@ -118,7 +118,12 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
 
 def _answer(request: Request, document: dict[str, Any], headers: Mapping[str, str]) -> JSONResponse:
     """The response. It carries the request id itself, because unexpected errors are handled outside all middleware."""
-    return JSONResponse(document, document["status"], {**headers, REQUEST_ID: request_id(request)}, MEDIA_TYPE)
+    return JSONResponse(
+        document,
+        document["status"],
+        {**headers, REQUEST_ID: request_id(request), "X-Content-Type-Options": "nosniff"},
+        MEDIA_TYPE,
+    )
 
 
 def request_id(request: Request) -> str:

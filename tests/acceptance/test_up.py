@@ -21,8 +21,23 @@ import pytest
 from service.config import Settings
 from service.operations.embedded.servers import Embedded
 from tests import forked
+from tests.programs import run_forked
 from tests.waiting import until
 
+READ = """
+import json, os, sys
+pid, uid, gid = map(int, sys.argv[1:])
+if os.geteuid() == 0:
+    os.setgroups([]), os.setgid(gid), os.setuid(uid)
+read = []
+for name in ("environ", "mem", "maps"):
+    try:
+        with open(f"/proc/{pid}/{name}", "rb"):
+            read.append(name)
+    except PermissionError:
+        pass
+print(json.dumps(read))
+"""
 CAN_READ = 1 << 2  # CAP_DAC_READ_SEARCH
 SERVERS = ("KOTRAIN_DATABASE_URL", "KOTRAIN_BROKER_URL")
 
@@ -102,15 +117,19 @@ def assert_unprivileged(home: Path, supervisor: int) -> None:
             assert capabilities in allowed
 
 
+def hides_its_memory(home: Path, pid: int) -> bool:
+    """Whether a process of the same user, without privileges, can read neither its environment nor its memory."""
+    owner = (home / "postgres").stat()
+    return run_forked(READ, str(pid), str(owner.st_uid), str(owner.st_gid)) == []
+
+
 def api_process(home: Path) -> int:
-    """Process id of the API: the only process that inherited the listening socket by number."""
+    """Process id of the API: the only child of the stack that inherited the listening socket by number."""
     pids = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # the process has just ended
-            line = (process / "cmdline").read_bytes().split(b"\0")
-            is_of_home = f"KOTRAIN_HOME={home}".encode() in (process / "environ").read_bytes()
-            if b"--fd" in line and b"api" in line and is_of_home:
-                pids.append(int(process.name))
+    for process in psutil.Process(int((home / "lock").read_text())).children():
+        with suppress(psutil.Error):  # the process has just ended
+            if {"--fd", "api"} <= set(process.cmdline()):
+                pids.append(process.pid)
     (pid,) = pids
     return pid
 
@@ -132,6 +151,12 @@ def test_stack_starts_restarts_its_api_stops_and_starts_again(home: Path) -> Non
         assert f"port {port} (Address already in use): choose another port with --port N" in refusal(
             home.with_name("second"), "up", "--port", str(port)
         )
+        assert hides_its_memory(home, api_process(home))
+        client.get("/v1/jobs?search=confidential", headers={"X-Forwarded-For": "203.0.113.7"})
+        log = (home / "logs" / "api.log").read_text()
+        assert '"GET /v1/jobs HTTP/1.1" 200' in log
+        assert "confidential" not in log
+        assert "203.0.113.7" not in log  # no proxy is trusted
         created = command(home, "key", "ann")
         assert client.get("/v1/jobs", headers={"Authorization": f"Bearer {created.stdout.strip()}"}).status_code == 200
 

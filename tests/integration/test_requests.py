@@ -3,7 +3,9 @@
 import json
 
 import pytest
+from starlette.testclient import TestClient
 
+from service.web.middleware import HeadAsGet
 from tests.integration.api_calls import JOB, problem
 
 AS_JSON = {"Content-Type": "application/json"}
@@ -82,6 +84,26 @@ class TestRequests:
         with_body, without = api.get(path), api.head(path)
         assert (without.status_code, without.content) == (200, b"")
         assert without.headers["content-length"] == with_body.headers["content-length"]
+
+    def test_head_of_a_stream_ends(self, api):
+        answer = api.head("/v1/events")
+        assert (answer.status_code, answer.content) == (200, b"")
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        assert api.put("/v1/events").headers["Allow"] == "GET, HEAD"
+
+    def test_head_makes_no_more_than_the_first_part_of_a_body(self):
+        """As of a checkpoint of gigabytes."""
+        made = []
+
+        async def download(scope, receive, send):
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"300")]})
+            for part in range(3):
+                made.append(part)
+                await send({"type": "http.response.body", "body": bytes(100), "more_body": part < 2})
+
+        answer = TestClient(HeadAsGet(download)).head("/")
+        assert (answer.status_code, answer.content, answer.headers["content-length"]) == (200, b"", "300")
+        assert made == [0]
 
     def test_final_slash_is_not_redirected(self, api):
         problem(api.get("/v1/jobs/", follow_redirects=False), 404)

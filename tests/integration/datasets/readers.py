@@ -7,7 +7,7 @@ import socket
 import time
 from pathlib import Path
 
-from service.datasets.uploads import confinement
+from service import confinement
 
 
 def kill(pipe, upload, limits):
