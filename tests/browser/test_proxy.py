@@ -21,6 +21,11 @@ from tests.waiting import until
 
 EXAMPLE = Path(__file__).parents[2] / "docs/deploy/nginx.conf"
 PREFIX = "/kotrain"
+SETTINGS = {
+    "KOTRAIN_PATH_PREFIX": PREFIX,
+    "KOTRAIN_HOSTS": "lab.example",
+    "KOTRAIN_TRUSTED_PROXIES": "127.0.0.1",
+}
 OTHER_LINES = """
 daemon off;
 pid {folder}/pid;
@@ -41,7 +46,7 @@ http {{
 
 @pytest.fixture(scope="module")
 def api(schema: None) -> Iterator[Api]:
-    api = Api({"KOTRAIN_PATH_PREFIX": PREFIX})
+    api = Api(SETTINGS)
     yield api.ready()
     api.end()
 
@@ -114,6 +119,17 @@ def test_dashboard(url: str, browser: Browser, key: str) -> None:
     expect(page.get_by_text("Submit a job").first).to_be_visible()
     visitor.close()
     assert all(requested.startswith((f"{url}/", "data:", f"blob:{url}")) for requested in visitor.requests)
+
+
+def test_names_and_addresses(url: str, api: Api) -> None:
+    """The name that browsers use is known, and the log has the address of the client, not of the proxy."""
+    transport = httpx2.HTTPTransport(local_address="127.0.0.7")
+    with httpx2.Client(transport=transport, trust_env=False) as client:
+        statuses = [
+            client.get(f"{url}/jobs", headers={"Host": name}).status_code for name in ("lab.example", "other.example")
+        ]
+    assert statuses == [200, 421]
+    until(lambda: re.search(r"127\.0\.0\.7:\d+ - \"GET (/kotrain)?/jobs ", api.log()))
 
 
 def test_prefix_may_be_removed_by_the_proxy(api: Api) -> None:
