@@ -54,7 +54,7 @@ def test_unknown_path_returns_a_problem_document_to_programs(visitor, method, pa
 def test_routes_of_server_and_script_agree():
     script = (STATIC / "routes.js").read_text()
     patterns = re.findall(r"path: (?:/\^(.*?)\$/|new RegExp\(`\^(.*?)\$`\))", script)
-    paths = {(plain or built).replace("\\/", "/").replace("(?<id>${UUID})", "{_}") for plain, built in patterns}
+    paths = {(plain or built).replace("\\/", "/").replace("(?<id>${ID})", "{_}") for plain, built in patterns}
     assert paths == set(PAGES)
 
 

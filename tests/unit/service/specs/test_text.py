@@ -24,3 +24,13 @@ def test_counts(n: int, expected: str) -> None:
 def test_lists_names(names: str, all_names: str, short: str) -> None:
     assert text.listed(list(names)) == all_names
     assert text.briefly_listed(tuple(names)) == short
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("Adam", " (did you mean 'adam'?)"), ("adma", " (did you mean 'adam'?)"), ("soap", ""), ("x" * 90, "")],
+)
+def test_unknown_name_has_a_suggestion_if_one_is_close(name, hint):
+    assert text.unknown_name("optimizer", name, ["adam", "ko"]) == (
+        f"unknown optimizer '{name[:64]}'{hint}; choose one of adam, ko"
+    )
