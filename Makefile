@@ -67,6 +67,7 @@ bench: setup
 	$(BIN)/python benchmarks/retention.py
 	$(BIN)/python -m benchmarks.listeners
 	$(BIN)/python -m benchmarks.start_up
+	$(BIN)/python -m benchmarks.attacks
 
 # Jobs and KO on a GPU, and the tables for docs/benchmarks.md.
 gpu: setup

