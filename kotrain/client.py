@@ -318,7 +318,7 @@ class Client:
             name: at most 48 lower-case letters, digits and characters of `_.-`.
             format: default: the extension of the file name.
             label: the column of a table that holds the class; default `label`.
-            image_size: side in pixels of the squares that images of a zip archive are cut to; default: unchanged.
+            image_size: side in pixels of the squares to which images of a zip archive are cropped; default: unchanged.
             drop: columns of a table to leave out.
             keep: columns of a table to read as numbers although they look like identifiers of the rows.
             on_sent: called with the number of bytes sent so far.

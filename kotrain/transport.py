@@ -130,7 +130,8 @@ def _parsed(answer: type[Answer], response: httpx2.Response) -> Answer:
         kind = response.headers.get("Content-Type", "").partition(";")[0] or "no content type"
         if kind == "application/json":
             advice = (
-                f"has the server another version than this client? (invalid: {counted(error.error_count(), 'field')})"
+                "does the server have another version than this client? (invalid: "
+                f"{counted(error.error_count(), 'field')})"
             )
         else:
             advice = "is it the page of a login or of a proxy, and is KOTRAIN_URL right?"

@@ -28,7 +28,7 @@ def is_printable(name: str) -> bool:
     )
 
 
-def look(name: str) -> str:
+def confusable_key(name: str) -> str:
     """A key that is equal for names which a reader cannot easily tell apart."""
     plain = unicodedata.normalize("NFKC", name).casefold()
     return re.sub(rf"[{JOINERS}]", "", " ".join(plain.split()))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.datasets.names import look
+from service.datasets.names import confusable_key
 from service.datasets.scaling import ColumnScaling
 from service.datasets.uploads import identifiers
 from service.datasets.uploads.records import Records, unfit
@@ -60,7 +60,7 @@ def _warnings_of_names(classes: Sequence[str]) -> list[str]:
     """Class names that a reader cannot easily tell apart."""
     alike: dict[str, list[str]] = {}
     for name in classes:
-        alike.setdefault(look(name), []).append(name)
+        alike.setdefault(confusable_key(name), []).append(name)
     return [
         f"The classes {', '.join(map(ascii, names))} differ only in whitespace, case or form of letters; are they the "
         "same class?"
@@ -99,7 +99,7 @@ def _warnings_of_repetitions(records: Records, is_test: NDArray[np.bool_]) -> li
     if leaked:
         warnings.append(
             f"{leaked:,} of {counted(int(is_test.sum()), 'test record')} also {agreeing(leaked, 'occurs', 'occur')} in "
-            f"the training part, where {agreeing(leaked, 'it', 'they')} can be learned by heart."
+            f"the training part, where {agreeing(leaked, 'it', 'they')} can be memorized."
         )
     labeled = len(np.unique(hashes ^ (records.labels * _ODD)))
     if labeled > distinct:
@@ -195,7 +195,7 @@ def _warnings_of_words(texts: list[str]) -> list[str]:
     if not any(words):
         raise unfit("no text contains a word; words are runs of letters or digits, of any script")
     warnings = []
-    empty = sum(not spoken for spoken in words)
+    empty = sum(not found for found in words)
     if empty:
         warnings.append(
             f"{empty:,} of {counted(len(sample), 'text')} {agreeing(empty, 'contains', 'contain')} no word (a run of "
@@ -207,8 +207,8 @@ def _warnings_of_words(texts: list[str]) -> list[str]:
             f"{counted(different, 'different text')} have only {counted(len(set(words)), 'different sequence')} of "
             "words: case, punctuation and signs are not read."
         )
-    texts_with = Counter(word for spoken in words for word in set(spoken))
-    alone = sum(all(texts_with[word] == 1 for word in spoken) for spoken in words)
+    texts_with = Counter(word for found in words for word in set(found))
+    alone = sum(all(texts_with[word] == 1 for word in found) for found in words)
     if 2 * alone > len(sample):
         warnings.append(
             f"{alone:,} of {counted(len(sample), 'text')} share no word with another text. Words end at spaces and "

@@ -210,9 +210,11 @@ def _cut(image: Image.Image, side: int) -> Image.Image:
 def _notes_of_images(turned: int, transparent: int) -> list[str]:
     notes = []
     if turned:
-        notes.append(f"{counted(turned, 'image')} turned as the EXIF orientation says.")
+        were = agreeing(turned, "was", "were")
+        notes.append(f"{counted(turned, 'image')} {were} rotated as the EXIF orientation says.")
     if transparent:
-        notes.append(f"{counted(transparent, 'image')} with transparent pixels drawn over {BACKGROUND}.")
+        were = agreeing(transparent, "was", "were")
+        notes.append(f"{counted(transparent, 'image')} with transparent pixels {were} drawn over {BACKGROUND}.")
     return notes
 
 

@@ -221,8 +221,8 @@ class _Reading:
         for name, parts in self._suspects.items():
             if name not in self._problems and parts and identifiers.are_distinct(np.concatenate(parts)):
                 self._problems[name] = (
-                    f"does column '{name}' identify the rows? All its values differ, and a model could learn them by "
-                    f"heart: leave it out with drop={name}, or read it as numbers with keep={name}"
+                    f"does column '{name}' identify the rows? All its values differ, and a model could memorize them: "
+                    f"leave it out with drop={name}, or read it as numbers with keep={name}"
                 )
 
     def _parts(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

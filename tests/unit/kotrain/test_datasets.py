@@ -85,7 +85,7 @@ def test_columns_are_dropped_and_kept(kotrain, tmp_path):
     status, _, err = kotrain("add", file, "a")
     assert (status, err.strip()) == (
         1,
-        "kotrain: does column 'id' identify the rows? All its values differ, and a model could learn them by heart: "
+        "kotrain: does column 'id' identify the rows? All its values differ, and a model could memorize them: "
         "leave it out with drop=id, or read it as numbers with keep=id",
     )
     assert "columns" in json.loads(kotrain("add", file, "kept", "--keep", "id", "--json")[1])

@@ -206,7 +206,7 @@ TROUBLE = "id,name,when,a,b,species\n" + "".join(
 def test_all_that_is_wrong_is_said_at_once(tmp_path):
     file = write_file(tmp_path / "a.csv", TROUBLE)
     assert errors_of(file, Form("csv", "species")) == [
-        "does column 'id' identify the rows? All its values differ, and a model could learn them by heart: leave it "
+        "does column 'id' identify the rows? All its values differ, and a model could memorize them: leave it "
         "out with drop=id, or read it as numbers with keep=id",
         "row 2, column 'name' is not a number: 'n0'; if it identifies the rows, leave it out with drop=name",
         "row 2, column 'when' is not a number: 'mon'; write a column of 1 and 0 for each category, or leave it out "
