@@ -32,7 +32,7 @@ from service.operations.doctor.checks import examine
 from service.operations.embedded.process import EmbeddedError
 from service.specs.quantities import size
 from service.specs.text import counted
-from service.storage import database
+from service.storage import database, schema_version
 from service.storage.files import store
 from service.storage.schema_version import Incompatible
 
@@ -81,6 +81,7 @@ def migrate() -> None:
     """
     with _one_line_errors(), _ended_by_signals():
         _require("KOTRAIN_DATABASE_URL")
+        schema_version.alembic()  # a missing package is named now, not after the wait
         _wait_for_database()
         database.migrate()
 

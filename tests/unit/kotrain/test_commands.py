@@ -197,7 +197,7 @@ def test_wait_prints_progress_and_results_of_all(kotrain, client):
     _, (id_,), _ = kotrain(*SUBMIT)
     status, out, err = kotrain("wait", id_, "--timeout", 0)
     assert (status, out) == (1, [])
-    assert err == ["1 queued", "kotrain: 1 of 1 jobs have not ended after 0 s"]
+    assert err == ["1 queued", "kotrain: 1 of 1 job has not ended after 0 s"]
 
 
 def test_edits_jobs_after_the_fact(kotrain, client):
