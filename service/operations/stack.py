@@ -98,7 +98,7 @@ def run(announce: Callable[[Running], None]) -> None:
     with _until_signal(), ExitStack() as stack:
         config = settings()
         home = stack.enter_context(Home(config.home))
-        account = _service_account(home, config)
+        account, closed = _service_account(home, config)
         logs = home.path / "logs"
         listener = stack.enter_context(listen(config.host, config.port))
         url = url_of(*listener.getsockname()[:2])
@@ -112,6 +112,12 @@ def run(announce: Callable[[Running], None]) -> None:
         stack.enter_context(_settings_from(environment))
         database.migrate()
         write_key(home.path / "key")
+        if account and closed:
+            log.warning(
+                "as root, kotrain runs as the account %s, which gets the right to read all files, because it could not "
+                "read %s: install kotrain and its data where other users can read them, or run it as an ordinary user",
+                *(account.name, closed),
+            )
 
         for process in (_worker(logs, config.drain_seconds, account), _api(logs, listener.fileno(), account)):
             parts.append(Part(process, process.start))
@@ -189,24 +195,19 @@ def _watch(parts: list[Part]) -> None:
             part.process.rotate_log()
 
 
-def _service_account(home: Home, config: Settings) -> Account | None:
-    """The user of worker and API: that of the home, with the right to read what it could not read otherwise."""
+def _service_account(home: Home, config: Settings) -> tuple[Account | None, Path | None]:
+    """The user of worker and API, that of the home, and what it may only read with a right to read all files."""
     if home.account is None:
-        return None
+        return None, None
     refuse_unwritable(home.account, config)
-    if closed := unreadable(home.account):
-        if not may_read_all():
-            raise EmbeddedError(
-                f"as root, kotrain runs as the account {home.account.name}, which cannot read {closed}, and this "
-                "container does not allow CAP_DAC_READ_SEARCH: install kotrain and its data where other users can read "
-                "them, or run kotrain as an ordinary user"
-            )
-        log.warning(
-            "as root, kotrain runs as the account %s, which gets the right to read all files, because it could not "
-            "read %s: install kotrain and its data where other users can read them, or run it as an ordinary user",
-            *(home.account.name, closed),
+    closed = unreadable(home.account)
+    if closed and not may_read_all():
+        raise EmbeddedError(
+            f"as root, kotrain runs as the account {home.account.name}, which cannot read {closed}, and this container "
+            "does not allow CAP_DAC_READ_SEARCH: install kotrain and its data where other users can read them, or run "
+            "kotrain as an ordinary user"
         )
-    return replace(home.account, reads_all=closed is not None)
+    return replace(home.account, reads_all=closed is not None), closed
 
 
 def _environment(account: Account | None) -> dict[str, str]:

@@ -104,7 +104,7 @@ def test_stopped_home_is_backed_up_and_errors_take_one_line(home: Path) -> None:
     assert command(home, "backup", str(first)).returncode == 0
     assert running_in(home) == []
     assert f"{first} already exists: choose another file" in refusal(home, "backup", str(first))
-    assert "the database already has 1 users and 0 jobs" in refusal(home, "restore", str(first))
+    assert "the database already has 1 user and 0 jobs" in refusal(home, "restore", str(first))
     other = home.with_name("other")
     second.write_bytes(first.read_bytes()[:-2000])
     assert f"{second} is damaged" in refusal(other, "restore", str(second))

@@ -147,12 +147,12 @@ class Versions:
 
 
 @pytest.fixture
-def this_version(servers: Embedded, tmp_path: Path) -> Iterator[Versions]:
+def this_version(servers: Embedded, tmp_path: Path, home: Path) -> Iterator[Versions]:
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("KOTRAIN_", "PYTHON"))}
     settings = {
         "KOTRAIN_DATABASE_URL": servers.database_url.replace("/kotrain?", "/rolling?"),
         "KOTRAIN_BROKER_URL": servers.broker_url,
-        "KOTRAIN_HOME": str(tmp_path / "home"),
+        "KOTRAIN_HOME": str(home),
         "KOTRAIN_SLOTS": "1",
         "KOTRAIN_BEAT_SECONDS": "0.2",
         "KOTRAIN_MAINTENANCE_SECONDS": "0.3",

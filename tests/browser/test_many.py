@@ -25,8 +25,8 @@ COPIES = text(
                       data_stamp, cancel_requested, attempt, failures, seq, step, status, reason, summary, created_at,
                       finished_at)
     SELECT uuidv7(-n * interval '1 minute'), user_id,
-           jsonb_set(jsonb_set(spec, '{seed}', to_jsonb(n)), '{optimizer,name}', to_jsonb(name)),
-           dataset, model, name, false, jsonb_build_object('round', 'round-' || n % 50), 0, 1, data_stamp,
+           jsonb_set(jsonb_set(spec, '{seed}', to_jsonb(n)), '{optimizer,name}', to_jsonb(chosen.name)),
+           dataset, model, chosen.name, false, jsonb_build_object('round', 'round-' || n % 50), 0, 1, data_stamp,
            false, 1, 0, 1, 44, 'succeeded', 'completed', CAST(:summary AS jsonb), now() - n * interval '1 minute', now()
     FROM jobs, generate_series(2, :count) AS n,
          LATERAL (SELECT (ARRAY['adam', 'sgd', 'ko', 'lion'])[1 + n % 4] AS name) AS chosen

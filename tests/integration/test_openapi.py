@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
+from schemathesis.python import asgi
 from schemathesis.specs.openapi import checks
 
 from service.app import create_app
@@ -34,6 +37,13 @@ def generated(*phases: Phase) -> settings:
         phases=phases,
         suppress_health_check=list(HealthCheck),
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stopped() -> Iterator[None]:
+    """The application that schemathesis starts at the first request has a connection of its own to the database."""
+    yield
+    asgi.shutdown_lifespans()
 
 
 def check(case: Any, key: str) -> None:

@@ -162,7 +162,7 @@ class TestQueriesWithoutPoints:
         refused = self.compare(api, target=0.9)
         assert refused.status_code == 422
         assert refused.json()["errors"][0]["pointer"] == "target"
-        assert "3 of the runs" in refused.json()["detail"]
+        assert "the points of 3 runs" in refused.json()["detail"]
 
     def test_curves_are_empty(self, api, ada, runs):
         assert api.get(f"/v1/jobs/{runs[-1]}/metrics").json() == {"metrics": {}}

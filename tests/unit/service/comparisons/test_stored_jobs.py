@@ -11,9 +11,13 @@ from service.specs.summary import Target
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("dataset", "digitz", "unknown data set 'digitz'; choose one of cifar10"),
+        ("dataset", "digitz", "unknown data set 'digitz' \\(did you mean 'digits'\\?\\); choose one of cifar10"),
         ("model", "mlpp", "unknown model 'mlpp'"),
-        ("optimizer", ["adam", "adamx"], "unknown optimizer 'adamx'; choose one of adagrad"),
+        (
+            "optimizer",
+            ["adam", "adamx"],
+            "unknown optimizer 'adamx' \\(did you mean 'adam'\\?\\); choose one of adagrad",
+        ),
         ("group_by", "seed", "Input should be 'optimizer'"),
         ("target", float("nan"), "should be a finite number"),
         ("target", -1.0, "greater than or equal to 0"),
