@@ -310,7 +310,7 @@ class TestOtherSchemas:
         arguments = ["service.commands", "up", "--port", "0"]
         with newer.running("up", arguments, old=False) as log:
             until(lambda: "kotrain is running at" in log.read_text())
-            url = log.read_text().split()[4]
+            url = log.read_text().partition("kotrain is running at ")[2].split()[0]
             answer = httpx2.get(f"{url}/readyz", trust_env=False, timeout=30)
             assert answer.json() == {"status": "ok", "database": "up", "broker": "up"}
         assert newer.query("SELECT version_num FROM alembic_version") == f"{self.NEWER:04}"
