@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -95,6 +96,18 @@ def servers(cluster: Path) -> Iterator[Embedded]:
         _copy(cluster, home)
         with Embedded(home, fast=True) as embedded:
             yield embedded
+
+
+@pytest.fixture
+def open_to_users(servers: Embedded) -> Iterator[None]:
+    """Open the session's servers to all users, as external servers are: as root, each home has its own account."""
+    sockets = Path(servers.broker_url.partition("@")[2]).parent
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (sockets, *sockets.iterdir())}
+    for path in modes:
+        path.chmod(0o777)
+    yield
+    for path, mode in modes.items():
+        path.chmod(mode)
 
 
 @pytest.fixture(scope="module")

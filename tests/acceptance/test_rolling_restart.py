@@ -305,6 +305,7 @@ class TestOtherSchemas:
         for name in ("api", "worker"):
             assert self.refusal(this_version, name) == "kotrain: the database has no schema yet: run `kotrain migrate`"
 
+    @pytest.mark.usefixtures("open_to_users")
     def test_up_uses_a_newer_schema_that_supports_this_version(self, newer: Versions) -> None:
         newer.execute(f"UPDATE compatibility SET oldest_code = {CODE}")
         arguments = ["service.commands", "up", "--port", "0"]

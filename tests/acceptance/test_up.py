@@ -197,18 +197,6 @@ def own_database(servers: Embedded, request: pytest.FixtureRequest) -> Iterator[
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-@pytest.fixture
-def open_to_users(servers: Embedded) -> Iterator[None]:
-    """Open the session's servers to all users, as external servers are: as root, each home has its own account."""
-    sockets = Path(servers.broker_url.partition("@")[2]).parent
-    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (sockets, *sockets.iterdir())}
-    for path in modes:
-        path.chmod(0o777)
-    yield
-    for path, mode in modes.items():
-        path.chmod(mode)
-
-
 @pytest.mark.usefixtures("open_to_users")
 def test_up_uses_external_servers(home: Path, servers: Embedded, own_database: str) -> None:
     addresses = dict(zip(SERVERS, (own_database, servers.broker_url), strict=True))
