@@ -48,7 +48,7 @@ class Client:
     Every method raises `ConnectionFailed` if the API cannot be reached and an `ApiError` if it returns an error; all
     exceptions of the SDK are a `KotrainError`. Addresses on this machine are never reached through a proxy.
     Ids may be given as strings, also shortened to a beginning or an end that only one id has.
-    Requests that fail on the way or return 503 are repeated a few times first, which is safe for all of them.
+    Requests that fail on the way or return 429 or 503 are repeated a few times first, which is safe for all of them.
 
         with Client() as client:
             job = client.submit({"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 30}})
@@ -109,7 +109,9 @@ class Client:
             "/v1/jobs",
             body=body,
             headers={"Idempotency-Key": idempotency_key or str(uuid.uuid4())},
-            repeat_on=frozenset({409, 503}),  # 409: an earlier attempt whose response was lost is still in progress
+            repeat_on=frozenset(
+                {409, 429, 503}
+            ),  # 409: an earlier attempt whose response was lost is still in progress
         )
 
     def get(self, job: JobLike) -> JobView:
@@ -234,7 +236,7 @@ class Client:
             "/v1/comparisons",
             body=body,
             headers={"Idempotency-Key": idempotency_key or str(uuid.uuid4())},
-            repeat_on=frozenset({409, 503}),
+            repeat_on=frozenset({409, 429, 503}),
         )
 
     def comparison(self, comparison: ComparisonLike) -> ComparisonAnswer:
@@ -277,6 +279,7 @@ class Client:
             current = self.comparison(comparison)
             if on_progress is not None:
                 on_progress(current)
+            comparison = current.id  # a part of an id may become ambiguous while we wait
             if current.status is not ComparisonStatus.RUNNING:
                 return current
             if deadline is not None and time.monotonic() + poll_seconds > deadline:

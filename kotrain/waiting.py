@@ -43,7 +43,8 @@ def _unfinished(get: Get, ids: Iterable[str], views: dict[str, JobView]) -> Iter
     polled = 0
     for id_ in ids:
         if polled < POLLED_JOBS:
-            views[id_] = get(id_)
+            # A part of an id may become ambiguous while we wait.
+            views[id_] = get(str(views[id_].id) if id_ in views else id_)
             if views[id_].status.is_final:
                 continue
             polled += 1

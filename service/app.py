@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from service.accounts import api_keys
@@ -54,6 +55,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Hub]]:
     """
     with suppress(OSError):  # the data folder may be read-only, or not mounted yet
         await run_in_threadpool(remove_leftovers, settings().data)
+    with suppress(SQLAlchemyError):  # the database may start later
+        await run_in_threadpool(api_keys.remember_all)
     app.state.hub = Hub()
     yield {"hub": app.state.hub}
     app.state.hub.close()

@@ -10,6 +10,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.home import default_home
 
+ROUTES = frozenset(
+    {"comparisons", "dashboard", "data", "docs", "healthz", "jobs", "keys", "leaderboard", "openapi.json", "readyz"}
+    | {"redoc", "v1"}
+)
+"""First parts of the paths of the API and the dashboard."""
+
 
 class Settings(BaseSettings):
     """Defaults work on a single machine. Times are in seconds, sizes in bytes."""
@@ -85,6 +91,13 @@ class Settings(BaseSettings):
         if home == Path():
             raise ValueError("must be a folder other than the current one")
         return home
+
+    @field_validator("path_prefix")
+    @classmethod
+    def _no_route(cls, prefix: str) -> str:
+        if prefix.split("/")[1:2] and prefix.split("/")[1] in ROUTES:
+            raise ValueError(f"must not begin with a path of kotrain's own ({', '.join(sorted(ROUTES))})")
+        return prefix
 
     @field_validator("database_url")
     @classmethod

@@ -56,9 +56,16 @@ def limit(seconds: float, memory_bytes: int, file_bytes: int) -> None:
     for number, value in limits.items():
         hard = resource.getrlimit(number)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(number, (value, value))
+        # At the soft limit of CPU time, SIGXCPU says why the process ends; at the hard one, it is killed.
+        most = value + 1 if number == resource.RLIMIT_CPU and hard == resource.RLIM_INFINITY else value
+        resource.setrlimit(number, (value, most))
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def has_landlock() -> bool:
+    """Whether the kernel can confine a process to files."""
+    return bool(_LIBC.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _VERSION) >= 1)
 
 
 def confine(readable: Iterable[Path], writable: Path) -> bool:

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, insert, select, text, tuple_, update
+from sqlalchemy import delete, insert, select, text, tuple_
 from sqlalchemy.orm import Session
 
 from service.comparisons.analysis.runs import CellRun
@@ -225,7 +225,7 @@ def unneeded(session: Session, comparison: Comparison) -> Sequence[UUID]:
 
 # --- the archive -----------------------------------------------------------------------------------------------------
 
-# Jobs that its owner submitted through this comparison and that no other comparison outside the archive uses.
+# Jobs that its owner did not submit directly and that no other comparison outside the archive uses.
 OWN = text(
     """
     SELECT jobs.id FROM jobs
@@ -237,20 +237,28 @@ OWN = text(
     ORDER BY jobs.id FOR UPDATE OF jobs
     """
 )
+# Jobs that were archived with it or with another comparison that uses them, not by themselves.
 ARCHIVED_WITH = text(
     """
     SELECT id FROM jobs
-    WHERE archived_at = :at AND id IN (SELECT job_id FROM comparison_cells WHERE comparison_id = :comparison)
+    WHERE id IN (SELECT job_id FROM comparison_cells WHERE comparison_id = :comparison)
+      AND archived_at IN (SELECT comparisons.archived_at
+                          FROM comparison_cells AS other JOIN comparisons ON comparisons.id = other.comparison_id
+                          WHERE other.job_id = jobs.id)
     ORDER BY id FOR UPDATE
     """
 )
 
 
+# An array, because a statement has at most 65,535 parameters.
+ARCHIVE = text("UPDATE jobs SET archived_at = :at WHERE id = ANY(CAST(:jobs AS uuid[]))")
+
+
 def archive(session: Session, comparison: Comparison, at: datetime | None) -> None:
     """Archive the jobs that only this comparison needs at the time `at`; None: bring back those archived with it."""
-    parameters = {"comparison": comparison.id, "user": comparison.user_id, "at": comparison.archived_at}
+    parameters = {"comparison": comparison.id, "user": comparison.user_id}
     jobs = session.scalars(ARCHIVED_WITH if at is None else OWN, parameters).all()
-    session.execute(update(Job).where(Job.id.in_(jobs)).values(archived_at=at))
+    session.execute(ARCHIVE, {"at": at, "jobs": list(jobs)})
 
 
 def tags(comparison: Comparison) -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
@@ -63,7 +64,21 @@ def add(arrival: Arrival, name: str, form: Form, owner: str) -> Description:
         Upload(arrival.folder, name, form, owner, arrival.size_bytes, arrival.sha256),
         Limits(config.max_dataset_bytes, config.max_upload_pixels, config.max_read_seconds, config.min_free_bytes),
     )
+    # What the upload's reader says of it is not trusted, because the file may have taken it over.
+    description = description.model_copy(
+        update={
+            "owner": owner,
+            "created_at": datetime.now(UTC),
+            "file_format": form.file_format,
+            "size_bytes": arrival.size_bytes,
+            "sha256": arrival.sha256,
+        }
+    )
     with disk(arrival.folder):
+        file = arrival.folder / SET / "dataset.json"
+        file.unlink(missing_ok=True)
+        with file.open("x") as opened:
+            opened.write(description.model_dump_json(indent=1))
         _publish(arrival.folder / SET, layouts.own_folder(description.name, config.data), description.name)
     return description
 

@@ -215,6 +215,8 @@ def _serve(listener: socket.socket) -> None:
     for name in ("KOTRAIN_DATABASE_URL", "KOTRAIN_BROKER_URL"):  # read already; not for the readers of uploads
         os.environ.pop(name, None)
     confinement.hide_memory()
+    if not confinement.has_landlock():
+        logging.warning("kotrain: this kernel has no Landlock: a reader taken over by its file can read other files")
     open_files = connections.raise_descriptor_limit()
     limits = connections.Limits(
         max(16, min(settings().max_connections, open_files - connections.RESERVED_DESCRIPTORS)),

@@ -249,6 +249,8 @@ def _without_secrets(config: Settings) -> dict[str, Any]:
         absolute["data_dir"] = str(config.data_dir.absolute())
     if config.files is not None and "://" not in config.files:
         absolute["files"] = str(Path(config.files).absolute())
+    elif config.files is not None and "@" in config.files:  # a password may be before it
+        absolute["files"] = config.files.partition("://")[0] + "://..."
     return config.model_dump(mode="json", exclude={"home", "database_url", "broker_url"}) | absolute
 
 

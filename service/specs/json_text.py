@@ -30,9 +30,9 @@ def loads(text: str | bytes) -> Any:
         if len(content) == len(pairs):
             return content
         has_repeated = True
-        names = [name for name, _ in pairs]
+        seen: set[str] = set()
         repeated = _Repeated(pairs)
-        repeated.key = next(name for name in content if names.count(name) > 1)
+        repeated.key = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         return repeated
 
     value = json.loads(text, object_pairs_hook=read)

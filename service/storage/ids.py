@@ -29,7 +29,7 @@ def resolve(session: Session, table: type[Job | Comparison], part: str, pointer:
         return UUID(digits)
     noun = table.__tablename__.removesuffix("s")
     text = func.replace(cast(table.id, Text), "-", "")
-    # The range is for the index; ids that end with the part are found by a scan of the index.
+    # Ends are found by a scan of the table, which the range makes no shorter.
     begins = table.id.between(UUID(digits.ljust(DIGITS, "0")), UUID(digits.ljust(DIGITS, "f")))
     matches = select(table.id, table.status).where(or_(begins, text.endswith(digits))).order_by(table.id.desc())
     rows = session.execute(matches.limit(MAX_LISTED + 1)).all()

@@ -1,4 +1,4 @@
-"""What clients without a valid key may cost: refusals and static files per address, and a share of turns per user."""
+"""Budgets per address for refused keys and static files; turns per user."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def is_static(scope: Scope) -> bool:
 
 
 class AddressBudgets:
-    """Answers 429 to addresses that have used up what they may cost without a valid key.
+    """Answers 429 to addresses that have used up their budget of refused keys, or of pages and files.
 
     Each refused key costs a unit, each page or file one and another per 64 kB. Users whose key was valid before are
     not affected by others at their address.

@@ -35,4 +35,4 @@ class PathPrefix:
         path = scope["path"]
         if path == self.prefix or path.startswith(f"{self.prefix}/"):
             path = path[len(self.prefix) :] or "/"
-        await self.app({**scope, "path": path, "root_path": self.prefix}, receive, send_with_prefix)
+        await self.app({**scope, "path": path}, receive, send_with_prefix)

@@ -72,6 +72,15 @@ class TestWithoutKey:
         assert api.get("/healthz").status_code == api.get("/readyz").status_code == 200
         assert api.get("/").status_code == 200
 
+    def test_new_keys_are_known_before_their_first_use(self, api, as_admin) -> None:
+        made = as_admin("/v1/keys", {"user": "bob"})["key"]
+        older = api_keys.create("carol")
+        api_keys._KNOWN.clear()
+        api_keys.remember_all()  # as after a restart
+        exhausted(api, "refusals")
+        for key in (made, older):
+            assert api.get("/v1/me", headers={"Authorization": f"Bearer {key}"}).status_code == 200
+
     def test_revoked_key_counts_as_unknown(self, api, as_admin) -> None:
         key = as_admin("/v1/keys", {"user": "bob"})
         headers = {"Authorization": f"Bearer {key['key']}"}

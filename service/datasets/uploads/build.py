@@ -53,7 +53,7 @@ class Limits:
 
 
 def build(upload: Upload, limits: Limits) -> Description:
-    """Read the file and write the data set to the folder `SET` beside it.
+    """Read the file and write the data set, without its description, to the folder `SET` beside it.
 
     Raises:
         Invalid: the contents are invalid.
@@ -84,7 +84,6 @@ def build(upload: Upload, limits: Limits) -> Description:
         folder.mkdir()
         _write_records(folder, records, is_test)
         (folder / "preview.json").write_bytes(PREVIEW.dump_json(_preview(records, ~is_test)))
-        (folder / "dataset.json").write_text(description.model_dump_json(indent=1))
     return description
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import signal
 import sys
 import sysconfig
@@ -32,6 +33,8 @@ _BASE_BYTES = 2**31
 """Memory besides: libraries, and the arenas that Arrow reserves."""
 _ANSWER_BYTES = 2**26
 _ERRORS: dict[str, type[KotrainError]] = {kind.slug: kind for kind in (Invalid, StorageFull, Unavailable)}
+_INHERITED = {"PATH", "LANG", "TZ", "LD_LIBRARY_PATH"}
+_INHERITED_PREFIXES = ("LC_", "PYTHON", "COVERAGE_")
 _PATHS = ("stdlib", "platstdlib", "purelib", "platlib")
 Image.init()  # else the decoders are imported for each file
 
@@ -46,7 +49,7 @@ def read_confined(upload: Upload, limits: Limits) -> Description:
     ours, theirs = _CONTEXT.Pipe(duplex=False)
     process = _CONTEXT.Process(target=_main, args=(theirs, upload, limits), daemon=True)
     try:
-        forkserver.set_forkserver_preload([__name__])  # takes effect unless it runs already
+        _start_forkserver()
         process.start()
     except OSError as error:
         ours.close()
@@ -63,6 +66,9 @@ def read_confined(upload: Upload, limits: Limits) -> Description:
             process.join(1)  # for its status
     finally:
         status = process.exitcode
+        with suppress(ProcessLookupError):  # it leads no group yet, or none any more
+            assert process.pid is not None
+            os.killpg(process.pid, signal.SIGKILL)
         process.kill()
         process.join()
         ours.close()
@@ -70,6 +76,19 @@ def read_confined(upload: Upload, limits: Limits) -> Description:
         return _checked(answer, upload)
     is_late = not has_answered or status == -signal.SIGXCPU
     raise _late(upload, limits) if is_late else _died(upload, status)
+
+
+def _start_forkserver() -> None:
+    """Start it unless it runs, without the secrets that this process's environment may hold."""
+    environment = dict(os.environ)
+    for name in environment.keys() - _INHERITED:
+        if not name.startswith(_INHERITED_PREFIXES):
+            del os.environ[name]
+    try:
+        forkserver.set_forkserver_preload([__name__])  # takes effect unless it runs already
+        forkserver.ensure_running()
+    finally:
+        os.environ.update(environment)
 
 
 def _checked(answer: bytes, upload: Upload) -> Description:
@@ -111,6 +130,7 @@ def _died(upload: Upload, status: int | None) -> Invalid:
 
 def _main(pipe: Connection, upload: Upload, limits: Limits) -> None:
     """Read the file and send the description of the data set, or the error."""
+    os.setsid()  # so that what it starts is killed with it
     confinement.die_with_parent()
     confinement.limit(limits.seconds, _COPIES * limits.max_bytes + _BASE_BYTES, 2 * limits.max_bytes + 2**24)
     paths = {*filter(None, sys.path), *(sysconfig.get_paths()[name] for name in _PATHS), "/usr/share/zoneinfo"}

@@ -78,8 +78,8 @@ def refuse_full(folder: Path, size_bytes: int, min_free_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if free - size_bytes < min_free_bytes:
         raise StorageFull(
-            f"the disk of the data folder has {size(free)} free, of which {size(min_free_bytes)} stay free "
-            f"(KOTRAIN_MIN_FREE_BYTES), and {size(size_bytes)} are needed; delete data sets or old files first"
+            f"the disk of the data folder has {size(free)} free; the upload needs {size(size_bytes)}, and "
+            f"{size(min_free_bytes)} must stay free (KOTRAIN_MIN_FREE_BYTES): delete data sets or old files first"
         )
 
 

@@ -193,7 +193,7 @@ def data_sets(site: Site) -> Iterator[Finding]:
 
 def memory(site: Site) -> Iterator[Finding]:
     """Whether the jobs of a worker on this machine fit into its memory."""
-    slots = site.settings.slots or default_slots(os.cpu_count() or 1)
+    slots = site.settings.slots or default_slots(len(os.sched_getaffinity(0)))
     jobs = JobMemory(slots, site.settings.job_memory_bytes)
     if jobs.refusal:
         yield error(*jobs.refusal)

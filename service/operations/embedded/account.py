@@ -9,7 +9,7 @@ import pwd
 import stat
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -103,22 +103,35 @@ def creator_of(account: Account) -> Account:
 def hand_over(home: Path, account: Account) -> None:
     """Make the account the owner of what it uses in the home; others can read nothing of it.
 
-    Files of root, of `nobody` (as which earlier versions ran) and of another number of kotrain's own change their
-    owner. Links are not followed, and files with a second name are left: it may be outside of the home.
+    Files of root, of `nobody` (as which earlier versions ran), of another number of kotrain's own and of the database's
+    owner so far change their owner. Links are not followed, and files with a second name are left: it may be outside of
+    the home. Raises `EmbeddedError`.
     """
+    try:
+        _hand_over(home, account)
+    except OSError as error:
+        raise EmbeddedError(
+            f"as root, kotrain runs as the account {account.name}, to which the folders of {home} cannot be given "
+            f"({error.strerror}): choose a home on a local disk, or run kotrain as an ordinary user"
+        ) from error
+
+
+def _hand_over(home: Path, account: Account) -> None:
+    postgres = home / "postgres"
+    earlier = {postgres.lstat().st_uid} if postgres.exists() else set()
     for name in OWN_FOLDERS:
         folder = home / name
         if name != "postgres":
             folder.mkdir(mode=0o700, exist_ok=True)
         if not folder.exists() or folder.is_symlink():
             continue
-        own(folder, account)
+        own(folder, account, earlier)
         folder.chmod(0o700)
 
 
-def own(folder: Path, account: Account) -> None:
-    """Make the account the owner of a folder and its contents, as `hand_over` does."""
-    earlier = {0, _entry(SHARED).pw_uid, *OWN_IDS} - {account.uid}
+def own(folder: Path, account: Account, owners: Set[int] = frozenset()) -> None:
+    """Make the account the owner of a folder and its contents, as `hand_over` does; `owners`: further earlier ones."""
+    earlier = {0, _entry(SHARED).pw_uid, *OWN_IDS, *owners} - {account.uid}
     for _, _, files, descriptor in os.fwalk(folder):
         if os.fstat(descriptor).st_uid in earlier:
             os.fchown(descriptor, account.uid, account.gid)
@@ -145,10 +158,10 @@ def may_read_all() -> bool:
 
 
 def refuse_unwritable(account: Account, config: Settings) -> None:
-    """Raise unless the account can write to the folder of the checkpoints."""
-    if config.files is None or "://" in config.files:
+    """Raise unless the account can write to the folder of the checkpoints, which may be a link in the home."""
+    if config.files is not None and "://" in config.files:
         return
-    folder = Path(config.files).absolute()
+    folder = Path(config.files or config.home / "files").resolve()
     if folder.is_dir() and not account.may_write_in(folder):
         raise EmbeddedError(
             f"as root, kotrain runs as the account {account.name}, which cannot write to {folder} (KOTRAIN_FILES): run "

@@ -99,7 +99,7 @@ def _place_of(user: User) -> Iterator[None]:
     limit = settings().max_uploads_per_user
     if IN_PROGRESS[user.id] >= limit:
         raise TooMany(
-            f"{counted(limit, 'upload')} of yours in progress, which is the limit (KOTRAIN_MAX_UPLOADS_PER_USER); wait "
+            f"you have {counted(limit, 'upload')} in progress, the limit (KOTRAIN_MAX_UPLOADS_PER_USER); wait "
             "for one to end"
         )
     IN_PROGRESS[user.id] += 1

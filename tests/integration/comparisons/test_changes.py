@@ -128,6 +128,10 @@ class TestComparisons:
         assert ada.get("/v1/overview").json()["comparisons"] == []
         groups = ada.get("/v1/compare", params={"dataset": "digits", "model": "mlp"}).json()["groups"]
         assert [group["n"] for group in groups] == [1]  # the direct job
+        change(ada, path, archived=False)
+        assert runs(ada) == before  # the other one took them into the archive, but this one needs them, too
+        change(ada, path, archived=True)
+        assert runs(ada) < before
         change(ada, f"comparisons/{other['id']}", archived=False)
         assert runs(ada) == before
         assert problem(bob.patch(f"/v1/{path}", json={"archived": False}), 403)

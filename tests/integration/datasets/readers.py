@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from service import confinement
+from service.datasets.uploads import build
 
 
 def kill(pipe, upload, limits):
@@ -29,6 +30,14 @@ def lie(pipe, upload, limits):
 def rename(pipe, upload, limits):
     description = {"name": "tables/../../elsewhere", "kind": "table", "owner": "ada"}
     pipe.send_bytes(json.dumps(description).encode())
+
+
+def forge(pipe, upload, limits):
+    """What a reader may do that its file has taken over: build the set in another's name."""
+    description = build.build(upload, limits)
+    forged = {"owner": "eve", "sha256": "0" * 64, "size_bytes": 1}
+    (upload.folder / build.SET / "dataset.json").write_text("forged")
+    pipe.send_bytes(description.model_copy(update=forged).model_dump_json().encode())
 
 
 def attack(pipe, folder, secret, port, pid):

@@ -1,5 +1,6 @@
 """Files are read in a confined process: what goes wrong there is an error that names the file and leaves nothing."""
 
+import hashlib
 import io
 import multiprocessing
 import socket
@@ -59,6 +60,14 @@ def test_reader_that_fails_is_an_error_naming_the_file(api, send, setting, monke
 
 
 @pytest.mark.usefixtures("nothing_remains")
+def test_reader_decides_neither_owner_nor_checksum(api, send, monkeypatch):
+    monkeypatch.setattr(reader, "_main", readers.forge)
+    sent = send("mine", CSV, format="csv").json()
+    assert (sent["owner"], sent["size_bytes"]) == ("ada", len(CSV))
+    assert sent["sha256"] == hashlib.sha256(CSV).hexdigest()
+    assert api.get("/v1/datasets/tables/mine").json() == sent
+
+
 def test_pixels_are_counted_before_they_are_decoded(send, setting):
     """Flat images of 6,300 x 6,300 pixels are 40 kB each and took a fifth of a second."""
     setting(KOTRAIN_MAX_UPLOAD_PIXELS="119070000")  # three images
@@ -105,7 +114,7 @@ def test_user_has_two_uploads_at_a_time(api, send, setting, as_user):
         thread.start()
     until(lambda: len(UPLOADS) == 3)
     refused = send("mine-3", CSV, format="csv")
-    assert "2 uploads of yours in progress, which is the limit (KOTRAIN_MAX_UPLOADS_PER_USER)" in problem(refused, 429)
+    assert "you have 2 uploads in progress, the limit (KOTRAIN_MAX_UPLOADS_PER_USER)" in problem(refused, 429)
     assert refused.headers["retry-after"] == "5"
     query = {"name": "theirs", "format": "csv"}
     theirs = threading.Thread(
@@ -129,7 +138,7 @@ def test_nothing_is_stored_below_the_floor_of_free_space(send, setting, tmp_path
     setting(KOTRAIN_MIN_FREE_BYTES=str(2**60))
     answer = problem(send("mine", CSV, format="csv"), 507)
     assert answer.startswith("the disk of the data folder has ")
-    assert "stay free (KOTRAIN_MIN_FREE_BYTES)" in answer
+    assert "must stay free (KOTRAIN_MIN_FREE_BYTES)" in answer
     (tmp_path / "upload").mkdir()
     arrival = Arrival(tmp_path / "upload", 100, 2**60)
     with pytest.raises(StorageFull, match="KOTRAIN_MIN_FREE_BYTES"):

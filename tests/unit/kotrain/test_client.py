@@ -136,6 +136,16 @@ class TestWait:
         assert pauses == sorted(pauses)
         assert (pauses[0], pauses[-1]) == (0.1, 1.0)
 
+    def test_part_of_an_id_may_become_ambiguous_meanwhile(self, client, monkeypatch):
+        job = client.submit(JOB)
+
+        def sleep(_):
+            client.submit(JOB)  # its id begins alike
+            client.cancel(job)
+
+        monkeypatch.setattr(waiting.time, "sleep", sleep)
+        assert client.wait(str(job.id)[:8]).id == job.id
+
     def test_polls_limited_number_of_jobs(self, client):
         jobs = [client.submit(JOB) for _ in range(2 * waiting.POLLED_JOBS)]
         reports = []
