@@ -59,7 +59,6 @@ def test_reader_that_fails_is_an_error_naming_the_file(api, send, setting, monke
     assert api.get("/v1/datasets").status_code == 200
 
 
-@pytest.mark.usefixtures("nothing_remains")
 def test_reader_decides_neither_owner_nor_checksum(api, send, monkeypatch):
     monkeypatch.setattr(reader, "_main", readers.forge)
     sent = send("mine", CSV, format="csv").json()
@@ -68,6 +67,7 @@ def test_reader_decides_neither_owner_nor_checksum(api, send, monkeypatch):
     assert api.get("/v1/datasets/tables/mine").json() == sent
 
 
+@pytest.mark.usefixtures("nothing_remains")
 def test_pixels_are_counted_before_they_are_decoded(send, setting):
     """Flat images of 6,300 x 6,300 pixels are 40 kB each and took a fifth of a second."""
     setting(KOTRAIN_MAX_UPLOAD_PIXELS="119070000")  # three images
