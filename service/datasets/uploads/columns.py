@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from service.datasets.uploads.npz import MAX_COLUMNS
@@ -45,13 +45,14 @@ def refuse_choices(names: Sequence[str], label: str, choices: Mapping[str, set[s
         raise Invalid.field("keep", f"column '{both[0]}' is also to be left out; choose one")
 
 
-def refuse_names(names: Sequence[str], label: str) -> None:
-    """Raise Invalid for unnamed, repeated or missing columns."""
+def refuse_names(names: Sequence[str], label: str, dropped: Set[str]) -> None:
+    """Raise Invalid for unnamed, repeated or missing columns, besides those that are left out."""
     problems = [
         f"column {number} has no name; name it, or remove it if it is an index or if lines end with a comma"
         for number, name in enumerate(names, 1)
-        if not name.strip()
+        if not name.strip() and name not in dropped
     ]
+    names = [name for name in names if name not in dropped]
     repeated = [name for name, times in Counter(names).items() if times > 1 and name.strip()]
     problems += [f"two columns are named '{name[:100]}'; column names must be unique" for name in repeated]
     if label in names or len(names) == 1:

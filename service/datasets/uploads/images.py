@@ -58,18 +58,18 @@ class _Pixels:
 
 
 def read_folders(path: Path, image_size: int | None, max_bytes: int, max_pixels: int) -> Records:
-    """The images of all class folders, of one size or cut to squares of `image_size` pixels. Raises Invalid."""
+    """The images of all class folders, of one size or cropped to squares of `image_size` pixels. Raises Invalid."""
     pixels = _Pixels(max_pixels)
     with Archive(path, max_bytes, "zip archive") as archive:
         files = _files(archive.members)
         names, labels = ClassNames(), np.empty(len(files), np.int64)
         images: NDArray[np.uint8] | None = None
         are_gray = True
-        turned = transparent = 0
+        rotated = transparent = 0
         for row, file in enumerate(files):
             labels[row] = names.number(file.label, partial(_folder_of, file.member))
             loaded = _loaded(archive, file.member, image_size, pixels)
-            image = loaded.pixels if image_size is None else _cut(loaded.pixels, image_size)
+            image = loaded.pixels if image_size is None else _cropped(loaded.pixels, image_size)
             if images is None:
                 images = _room(len(files), image, max_bytes)
                 first = file.member.filename
@@ -80,7 +80,7 @@ def read_folders(path: Path, image_size: int | None, max_bytes: int, max_pixels:
                     f"{images.shape[2]} x {images.shape[1]}; set image_size, such as 64, to crop and resize all images",
                 )
             are_gray = are_gray and image.mode == "L"
-            turned += loaded.was_turned
+            rotated += loaded.was_turned
             transparent += loaded.was_transparent
             images[row] = np.asarray(image.convert("RGB"))
         assert images is not None
@@ -91,7 +91,7 @@ def read_folders(path: Path, image_size: int | None, max_bytes: int, max_pixels:
         numbers,
         classes,
         is_test=_test_part(files),
-        notes=[*_notes_of_images(turned, transparent), *_notes_of_parts(files)],
+        notes=[*_notes_of_images(rotated, transparent), *_notes_of_parts(files)],
         warnings=archive.warnings,
     )
 
@@ -200,18 +200,18 @@ def _loaded(archive: Archive, member: ZipInfo, image_size: int | None, pixels: _
         raise unfit(f"'{member.filename}' cannot be read as an image: {error}") from error
 
 
-def _cut(image: Image.Image, side: int) -> Image.Image:
+def _cropped(image: Image.Image, side: int) -> Image.Image:
     """The largest centered square of the image, resized to `side` x `side` pixels."""
     shorter = min(image.size)
     left, top = (image.width - shorter) / 2, (image.height - shorter) / 2
     return image.resize((side, side), Image.Resampling.BILINEAR, (left, top, left + shorter, top + shorter))
 
 
-def _notes_of_images(turned: int, transparent: int) -> list[str]:
+def _notes_of_images(rotated: int, transparent: int) -> list[str]:
     notes = []
-    if turned:
-        were = agreeing(turned, "was", "were")
-        notes.append(f"{counted(turned, 'image')} {were} rotated as the EXIF orientation says.")
+    if rotated:
+        were = agreeing(rotated, "was", "were")
+        notes.append(f"{counted(rotated, 'image')} {were} rotated as the EXIF orientation says.")
     if transparent:
         were = agreeing(transparent, "was", "were")
         notes.append(f"{counted(transparent, 'image')} with transparent pixels {were} drawn over {BACKGROUND}.")

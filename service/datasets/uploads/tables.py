@@ -165,9 +165,8 @@ class _Reading:
         self._names, label = [composed(name) for name in names], composed(columns.label)
         dropped, kept = ({composed(name) for name in chosen} for chosen in (columns.drop, columns.keep))
         refuse_choices(self._names, label, {"drop": dropped, "keep": kept})
-        read = [name for name in self._names if name not in dropped]
-        refuse_names(read, label)
-        self._columns = [name for name in read if name != label]
+        refuse_names(self._names, label, dropped)
+        self._columns = [name for name in self._names if name not in dropped and name != label]
         self._label = label
         self._problems: dict[str, str] = {}
         self._suspects: dict[str, list[NDArray[np.float64]]] = {
