@@ -42,6 +42,7 @@ import psutil
 
 from benchmarks.listeners import api
 from service.accounts import api_keys
+from service.config import settings
 from service.jobs import claims, submission
 from service.jobs.requests import JobRequest
 from service.metrics import write
@@ -371,6 +372,7 @@ def main() -> int:
         with Embedded(Path(folder, "home"), fast=True) as servers:
             os.environ["KOTRAIN_DATABASE_URL"] = servers.database_url
             os.environ["KOTRAIN_BROKER_URL"] = servers.broker_url
+            settings.cache_clear()
             database.migrate()
             member, attacker = api_keys.create("ada"), api_keys.create("mallory")
             job = filled_job(attacker)

@@ -25,6 +25,7 @@ import httpx2
 import psutil
 
 from service.accounts import api_keys
+from service.config import settings
 from service.jobs import claims, heartbeats, lookup, submission
 from service.jobs.claims import Claim
 from service.jobs.heartbeats import Batch, Beat
@@ -172,6 +173,7 @@ def main() -> None:
             os.environ["KOTRAIN_MAX_STREAMS_PER_USER"] = "1000"
             os.environ["KOTRAIN_DATABASE_URL"] = servers.database_url
             os.environ["KOTRAIN_BROKER_URL"] = servers.broker_url
+            settings.cache_clear()
             database.migrate()
             key = api_keys.create("ada")
             request = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}

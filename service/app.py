@@ -55,8 +55,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Hub]]:
     """
     with suppress(OSError):  # the data folder may be read-only, or not mounted yet
         await run_in_threadpool(remove_leftovers, settings().data)
-    with suppress(SQLAlchemyError):  # the database may start later
-        await run_in_threadpool(api_keys.remember_all)
+    if settings().database_url is not None:
+        with suppress(SQLAlchemyError):  # it may start later
+            await run_in_threadpool(api_keys.remember_all)
     app.state.hub = Hub()
     yield {"hub": app.state.hub}
     app.state.hub.close()

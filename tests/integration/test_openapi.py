@@ -40,7 +40,7 @@ def generated(*phases: Phase) -> settings:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def stopped() -> Iterator[None]:
+def stopped(schema: None) -> Iterator[None]:
     """The application that schemathesis starts at the first request has a connection of its own to the database."""
     yield
     asgi.shutdown_lifespans()
