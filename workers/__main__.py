@@ -6,6 +6,7 @@ from a single-threaded process that never had the password of the database.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from contextlib import suppress
@@ -29,6 +30,14 @@ def scrub(extra_prefixes: tuple[str, ...] = ()) -> None:
     os.environ.update(allowed, OMP_NUM_THREADS="1")
 
 
+def unbuffer() -> None:
+    """Drop lines that cannot be written: multiprocessing would write them, and fail, when it starts a process."""
+    sys.stdout, sys.stderr = (
+        io.TextIOWrapper(io.FileIO(descriptor, "w", closefd=False), errors="backslashreplace", write_through=True)
+        for descriptor in (1, 2)
+    )
+
+
 def start_forkserver() -> None:
     """Start the forkserver from the main thread. multiprocessing restarts it if it is killed."""
     os.environ[PARENT] = str(os.getpid())
@@ -39,6 +48,7 @@ def start_forkserver() -> None:
 def main() -> int:
     """Run the worker until SIGTERM and return its exit status."""
     environment = dict(os.environ)
+    unbuffer()
     scrub()
     start_forkserver()
     os.environ.update(environment)

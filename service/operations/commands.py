@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import os
 import signal
@@ -260,7 +261,11 @@ def _open_standard_streams() -> None:
         except OSError:
             opened = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
             os.set_inheritable(opened, True)
-    sys.stdout, sys.stderr = sys.stdout or os.fdopen(1, "w"), sys.stderr or os.fdopen(2, "w")  # uvicorn requires both
+    # Unbuffered, as in `workers.__main__`: a line that was not written would fail the start of the next process.
+    sys.stdout, sys.stderr = (
+        io.TextIOWrapper(io.FileIO(descriptor, "w", closefd=False), errors="backslashreplace", write_through=True)
+        for descriptor in (1, 2)
+    )
 
 
 def _choose(**environment: object) -> None:

@@ -330,7 +330,6 @@ class TestDisk:
         assert (job["attempt"], job["failures"]) == (2, 1)
         lab.assert_continued(job_id, saved)
 
-    @pytest.mark.full
     def test_worker_runs_although_the_disk_of_its_log_is_full(self, lab):
         with lab.stack.frozen(lab.stack.workers):
             worker = lab.stack.start_worker(["sh", "-c", 'exec "$@" >/dev/full 2>&1', "sh"])
