@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType
-from rich.segment import Segment
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from kotrain.output import printable
+from kotrain.console import PIPE_COLUMNS
+from kotrain.console import console as console
 from service.specs import quantities
 from service.specs.states import JobStatus
 from service.specs.text import counted
@@ -41,28 +40,12 @@ STATUS_STYLE = {
     JobStatus.FAILED: "red",
     JobStatus.CANCELLED: "yellow",
 }
-PIPE_COLUMNS = 200
-"""Width of output that does not go to a terminal, so that files and pipes get complete lines."""
 HOLM, SPENDING = "p (Holm)", "p (planned looks)"
 """Column headers of adjusted p values."""
 MAX_CLASSES = 40
 """Classes of a data set that are listed individually."""
 WIDE_COLUMNS = 140
 """Width needed by the list of jobs with all columns."""
-
-
-class _Console(Console):
-    """Prints no characters that control a terminal, except its own: other users may have written a text."""
-
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        for segment in super().render(renderable, options):
-            yield segment if segment.control else segment._replace(text=printable(segment.text))
-
-
-def console(*, stderr: bool = False) -> Console:
-    """A console without highlighting of numbers; as wide as the terminal, or `PIPE_COLUMNS` without one."""
-    stream = sys.stderr if stderr else sys.stdout
-    return _Console(stderr=stderr, highlight=False, soft_wrap=False, width=None if stream.isatty() else PIPE_COLUMNS)
 
 
 def plain(*columns: str, right: Iterable[str] = (), title: str | None = None) -> Table:

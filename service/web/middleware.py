@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 
@@ -26,7 +27,7 @@ MAX_VALUES = 20_000
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
 
 
-class _SendWrapper:
+class _SendWrapper(ABC):
     """Base of middleware that changes what the application sends."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -36,9 +37,9 @@ class _SendWrapper:
         """Pass the request on."""
         await self.app(scope, receive, self.wrapped(scope, send) if scope["type"] == "http" else send)
 
+    @abstractmethod
     def wrapped(self, scope: Scope, send: Send) -> Send:
         """`send` for the application."""
-        raise NotImplementedError
 
 
 class RequestId(_SendWrapper):
