@@ -1,5 +1,5 @@
-"""Claim: whoever attacks the API as below, others' calls take at most 10 times as long, and the process grows by at
-most 300 MB; nobody who listens in place of a stopped stack receives its key.
+"""Claim: during each of these attacks, others' calls take at most 10 times as long and the API grows by at most 300 MB;
+a process that listens in place of a stopped stack receives no key.
 
     python -m benchmarks.attacks
 

@@ -52,12 +52,11 @@ def main() -> int:
     scrub()
     start_forkserver()
     os.environ.update(environment)
-    from service import confinement  # noqa: PLC0415 (as below)
-    from service.config import settings  # noqa: PLC0415 (no own module may be imported before the forkserver runs)
+    from service.config import hide_memory, settings  # noqa: PLC0415 (no own module may be imported before the forkserver runs)
 
     settings()  # caches the addresses and passwords, which are then removed from the environment
     scrub(CLIENT_PREFIXES)
-    confinement.hide_memory()  # which holds both passwords, as /proc/PID/environ does
+    hide_memory()  # which holds both passwords, as /proc/PID/environ does
     from workers import tasks  # noqa: PLC0415 (as above)
 
     return tasks.serve()

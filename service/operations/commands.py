@@ -19,9 +19,9 @@ import uvicorn
 from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from service import confinement
 from service.accounts import api_keys
-from service.config import settings
+from service.config import hide_memory, settings
+from service.datasets.uploads import confinement
 from service.datasets.uploads.upload import STREAMING
 from service.errors import Invalid
 from service.home import LOOPBACK
@@ -215,7 +215,7 @@ def _serve(listener: socket.socket) -> None:
         signal.signal(number, lambda *_: None)
     for name in ("KOTRAIN_DATABASE_URL", "KOTRAIN_BROKER_URL"):  # read already; not for the readers of uploads
         os.environ.pop(name, None)
-    confinement.hide_memory()
+    hide_memory()
     if not confinement.has_landlock():
         logging.warning("kotrain: this kernel has no Landlock: a reader taken over by its file can read other files")
     open_files = connections.raise_descriptor_limit()

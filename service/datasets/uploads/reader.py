@@ -20,8 +20,8 @@ from pathlib import Path
 from PIL import Image
 from pydantic import ValidationError
 
-from service import confinement
 from service.datasets.schemas import Description
+from service.datasets.uploads import confinement
 from service.datasets.uploads.build import FOLDER_OF, Limits, Upload, build
 from service.errors import FieldError, Invalid, KotrainError, StorageFull, Unavailable
 from service.specs.quantities import size

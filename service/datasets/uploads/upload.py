@@ -84,7 +84,7 @@ def refuse_full(folder: Path, size_bytes: int, min_free_bytes: int) -> None:
 
 
 def arrive(data_dir: Path, max_bytes: int, announced_bytes: int = 0, min_free_bytes: int = 0) -> Arrival:
-    """Start an upload of so many bytes, if announced, after removing folders that crashed uploads left behind."""
+    """Start an upload, of `announced_bytes` if not 0, after removing folders that crashed uploads left behind."""
     with disk(data_dir):
         remove_leftovers(data_dir)
         place = arrivals(data_dir)

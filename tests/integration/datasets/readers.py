@@ -7,8 +7,7 @@ import socket
 import time
 from pathlib import Path
 
-from service import confinement
-from service.datasets.uploads import build
+from service.datasets.uploads import build, confinement
 
 
 def kill(pipe, upload, limits):

@@ -1,4 +1,4 @@
-"""Confine a process: keep its memory from others; for hostile input, no privileges and only the files that it needs."""
+"""Confine a process that reads hostile input: no privileges, limited resources, only the files that it needs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38  # <linux/prctl.h>
+_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38  # <linux/prctl.h>
 
 # <linux/landlock.h>; the numbers of the system calls are those of all architectures
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
@@ -26,15 +26,6 @@ _TRUNCATE = 1 << 14
 _RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 """Version -> number of rights to files that exist; others are unknown to the kernel."""
 _NETWORK_VERSION, _SCOPE_VERSION = 4, 6
-
-
-def hide_memory() -> None:
-    """Keep other processes of this user, such as training processes, from reading this one's memory and environment.
-
-    Programs that it starts are not hidden. Linux only; no effect elsewhere.
-    """
-    if hasattr(_LIBC, "prctl"):
-        _prctl(_PR_SET_DUMPABLE, 0)
 
 
 def die_with_parent() -> None:
