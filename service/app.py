@@ -15,10 +15,18 @@ from service.datasets.uploads.upload import STREAMING, remove_leftovers
 from service.specs.bodies import Problem
 from service.streams.hub import Hub
 from service.web import problem_details
-from service.web.budgets import AddressBudgets
+from service.web.budgets import Budgets
 from service.web.dependencies import passing_caller
 from service.web.hosts import KnownHosts
-from service.web.middleware import BodyLimit, ConcurrencyLimit, HeadAsGet, KeyFirst, Pieces, RequestId
+from service.web.middleware import (
+    BodyLimit,
+    ConcurrencyLimit,
+    HeadAsGet,
+    KeyFirst,
+    Pieces,
+    RequestId,
+    RequestTurns,
+)
 from service.web.path_prefix import PathPrefix
 from service.web.routes import (
     artifacts,
@@ -91,12 +99,11 @@ def create_app() -> FastAPI:
     app.router.default = dashboard.NotFoundPage(app.router.default)
     app.state.hub = Hub()  # for tests that run no lifespan, which replaces it
     problem_details.install(app)
-    app.add_middleware(
-        ConcurrencyLimit, max_requests=MAX_REQUESTS, user_of=api_keys.known_user, exempt=STREAMING | {"GET /healthz"}
-    )
+    turns = RequestTurns(MAX_REQUESTS, api_keys.known_user)
+    app.add_middleware(ConcurrencyLimit, turns=turns, exempt=frozenset({"GET /healthz"}))
     app.add_middleware(BodyLimit, max_bytes=settings().max_body_bytes, streaming=STREAMING)
-    app.add_middleware(KeyFirst, authenticate=passing_caller)
-    app.add_middleware(AddressBudgets, knows=lambda header: api_keys.known_user(header) is not None)
+    app.add_middleware(KeyFirst, authenticate=passing_caller, turns=turns)
+    app.add_middleware(Budgets, user_of=api_keys.known_user)
     app.add_middleware(Pieces)
     app.add_middleware(HeadAsGet)
     app.add_middleware(KnownHosts, names=settings().hosts)

@@ -1,8 +1,15 @@
-"""What the process that runs the tests keeps of an installation: settings, connections, queue and file store."""
+"""What the process that runs the tests keeps of an installation: settings, connections, queue and file store.
+
+And the statements that it sends.
+"""
 
 from __future__ import annotations
 
-from sqlalchemy import QueuePool
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Engine, QueuePool, event
 
 from service.config import settings
 from service.jobs import queue
@@ -36,3 +43,19 @@ def close_all() -> None:
         pool.dispose()
         if engine.pool.checkedout() + engine.pool.checkedin() == 0:  # type: ignore[attr-defined] # a QueuePool
             return
+
+
+@contextmanager
+def statements(engine: Engine | None = None) -> Iterator[list[tuple[str, Any]]]:
+    """The statements executed inside the block, with their parameters; of the settings' database unless given."""
+    engine = engine or database.engine()
+    executed: list[tuple[str, Any]] = []
+
+    def record(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
+        executed.append((statement, parameters))
+
+    event.listen(engine, "before_cursor_execute", record)
+    try:
+        yield executed
+    finally:
+        event.remove(engine, "before_cursor_execute", record)

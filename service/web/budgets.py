@@ -1,4 +1,4 @@
-"""Budgets per address for refused keys and static files; turns per user."""
+"""Budgets per address and user for refused requests and static files; turns per user."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.errors import TooMany
 from service.web.problem_details import respond
 
-MAX_ADDRESSES = 10_000
-"""Addresses whose budgets are kept; beyond that, those that were used longest ago are full again."""
+MAX_LEVELS = 10_000
+"""Addresses and users whose budgets are kept; beyond that, those that were used longest ago are full again."""
 UNIT_BYTES = 65_536
 """Size of a response that costs one unit."""
 
 
 @dataclass
 class _Level:
-    """Units of an address that are left at a time, in seconds."""
+    """Units that are left at a time, in seconds."""
 
     left: float
     at: float
 
 
 class Budget:
-    """Units per address, refilled steadily.
+    """Units per address or user, refilled steadily.
 
     Args:
         units: capacity.
@@ -39,21 +39,21 @@ class Budget:
 
     def __init__(self, units: int, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._units, self._per_second, self._clock = units, per_second, clock
-        self._levels: OrderedDict[str, _Level] = OrderedDict()
+        self._levels: OrderedDict[Hashable, _Level] = OrderedDict()
 
-    def wait_seconds(self, address: str) -> float:
-        """Seconds until the address has a unit; 0 if it has one now."""
-        return max(0.0, (1 - self._level(address).left) / self._per_second)
+    def wait_seconds(self, who: Hashable) -> float:
+        """Seconds until there is a unit; 0 if there is one now."""
+        return max(0.0, (1 - self._level(who).left) / self._per_second)
 
-    def spend(self, address: str, units: float) -> None:
+    def spend(self, who: Hashable, units: float) -> None:
         """Take units, also more than are left."""
-        self._level(address).left -= units
+        self._level(who).left -= units
 
-    def _level(self, address: str) -> _Level:
+    def _level(self, who: Hashable) -> _Level:
         now = self._clock()
-        level = self._levels.setdefault(address, _Level(self._units, now))
-        self._levels.move_to_end(address)
-        if len(self._levels) > MAX_ADDRESSES:
+        level = self._levels.setdefault(who, _Level(self._units, now))
+        self._levels.move_to_end(who)
+        if len(self._levels) > MAX_LEVELS:
             self._levels.popitem(last=False)
         level.left = min(self._units, level.left + (now - level.at) * self._per_second)
         level.at = now
@@ -65,20 +65,26 @@ def is_static(scope: Scope) -> bool:
     return not scope["path"].startswith("/v1/") and scope["path"] not in ("/healthz", "/readyz")
 
 
-class AddressBudgets:
-    """Answers 429 to addresses that have used up their budget of refused keys, or of pages and files.
+def client_address(scope: Scope) -> str:
+    """The address of the client; empty for a unix socket."""
+    return str(scope["client"][0]) if scope.get("client") else ""
 
-    Each refused key costs a unit, each page or file one and another per 64 kB. Users whose key was valid before are
-    not affected by others at their address.
+
+class Budgets:
+    """Answers 429, from memory, to those that have used up their budget of refused requests, or of pages and files.
+
+    Each request without a valid key costs its address a unit, each that is answered with 429 its user. A page or file
+    costs its address one and another per 64 kB. Users are not affected by others at their address, except in pages and
+    files.
 
     Args:
         app: the application.
-        knows: whether the value of `Authorization` was valid the last time.
+        user_of: the user of a value of `Authorization`, if it was valid the last time.
     """
 
-    def __init__(self, app: ASGIApp, knows: Callable[[str | None], bool]) -> None:
+    def __init__(self, app: ASGIApp, user_of: Callable[[str | None], Hashable | None]) -> None:
         self.app = app
-        self.knows = knows
+        self.user_of = user_of
         self.refusals = Budget(units=300, per_second=5)
         self.files = Budget(units=4_000, per_second=200)
 
@@ -87,20 +93,23 @@ class AddressBudgets:
         if scope["type"] != "http" or scope["path"] in ("/healthz", "/readyz"):
             await self.app(scope, receive, send)
             return
-        address = scope["client"][0] if scope.get("client") else ""
-        budget = self.files if is_static(scope) else self.refusals
-        wait = budget.wait_seconds(address)
-        if wait > 0 and (budget is self.files or not self.knows(Request(scope).headers.get("Authorization"))):
-            what = "pages and files" if budget is self.files else "requests without a valid API key"
-            error = TooMany(f"too many {what} from this address; try again in some seconds", math.ceil(wait))
+        is_file = is_static(scope)
+        budget = self.files if is_file else self.refusals
+        user = None if is_file else self.user_of(Request(scope).headers.get("Authorization"))
+        who = user or client_address(scope)
+        wait = budget.wait_seconds(who)
+        if wait > 0:
+            what = "pages and files" if is_file else "requests without a valid API key" if user is None else "refusals"
+            whose = "for this user" if user else "from this address"
+            error = TooMany(f"too many {what} {whose}; try again in some seconds", math.ceil(wait))
             await respond(Request(scope), error)(scope, receive, send)
             return
 
         async def count(message: Message) -> None:
-            if message["type"] == "http.response.start" and (budget is self.files or message["status"] == 401):
-                budget.spend(address, 1)
-            elif message["type"] == "http.response.body" and budget is self.files:
-                budget.spend(address, len(message.get("body", b"")) / UNIT_BYTES)
+            if message["type"] == "http.response.start" and (is_file or message["status"] in (401, 429)):
+                budget.spend(who, 1)
+            elif message["type"] == "http.response.body" and is_file:
+                budget.spend(who, len(message.get("body", b"")) / UNIT_BYTES)
             await send(message)
 
         await self.app(scope, receive, count)

@@ -26,5 +26,5 @@ async def draw_in_queue(request: Request, draw: Callable[[], Drawing]) -> Drawin
         Unavailable: the queue is full.
     """
     drawing = FIGURES.submit(draw)
-    request.state.release_slot()
+    request.state.release_turn()
     return await asyncio.wrap_future(drawing)

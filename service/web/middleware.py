@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Hashable
+from contextlib import asynccontextmanager, suppress
 
 import psycopg
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,7 +18,7 @@ from uuid_utils.compat import uuid7
 
 from service.errors import FieldError, KotrainError, Malformed, TooLarge
 from service.specs import json_text
-from service.web.budgets import Turns, is_static
+from service.web.budgets import Turns, client_address, is_static
 from service.web.problem_details import REQUEST_ID, respond
 
 PIECE_BYTES = 65_536
@@ -92,6 +92,45 @@ class HeadAsGet:
             await self.app({**scope, "method": "GET"}, receive, send_without_body)
 
 
+class RequestTurns:
+    """Turns of requests that need a thread or a connection to the database.
+
+    Users take turns, and none has more than three quarters of them. Without a limit, requests could deadlock: one holds
+    a connection and waits for a thread, another holds a thread and waits for a connection.
+
+    Args:
+        total: turns at a time, below the number of threads (40) and of connections (48).
+        user_of: the user of a value of `Authorization`, if it was valid before; others are told apart by address.
+    """
+
+    def __init__(self, total: int, user_of: Callable[[str | None], Hashable | None]) -> None:
+        self._turns = Turns(total, total * 3 // 4)
+        self._user_of = user_of
+
+    async def take(self, scope: Scope) -> Callable[[], None]:
+        """Wait for a turn; the function that ends it, which may be called again."""
+        who = self._user_of(Headers(scope=scope).get("Authorization")) or client_address(scope)
+        await self._turns.take(who)
+        is_held = True
+
+        def release() -> None:
+            nonlocal is_held
+            if is_held:
+                is_held = False
+                self._turns.release(who)
+
+        return release
+
+    @asynccontextmanager
+    async def held(self, scope: Scope) -> AsyncIterator[None]:
+        """A turn during the block."""
+        release = await self.take(scope)
+        try:
+            yield
+        finally:
+            release()
+
+
 def _has_body(scope: Scope) -> bool:
     """Whether a route may read the body; those of other requests are discarded unread."""
     return bool(scope["type"] == "http" and scope["method"] in ("POST", "PATCH") and scope["path"].startswith("/v1/"))
@@ -103,18 +142,21 @@ class KeyFirst:
     Args:
         app: the application.
         authenticate: raises a `KotrainError` for the value of `Authorization`; called in a thread.
+        turns: one is held during the check.
     """
 
-    def __init__(self, app: ASGIApp, authenticate: Callable[[str | None], object]) -> None:
+    def __init__(self, app: ASGIApp, authenticate: Callable[[str | None], object], turns: RequestTurns) -> None:
         self.app = app
         self.authenticate = authenticate
+        self.turns = turns
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 401."""
         if _has_body(scope):
             request = Request(scope)
             try:
-                await run_in_threadpool(self.authenticate, request.headers.get("Authorization"))
+                async with self.turns.held(scope):
+                    await run_in_threadpool(self.authenticate, request.headers.get("Authorization"))
             except KotrainError as error:
                 await respond(request, error)(scope, receive, send)
                 return
@@ -210,53 +252,33 @@ class Pieces(_SendWrapper):
 
 
 class ConcurrencyLimit:
-    """Limits the number of concurrent requests; others wait. A slot is released when the response starts.
+    """Limits the number of concurrent requests; others wait for a turn, which ends when the response starts.
 
-    Users take turns, and none has more than three quarters of the slots. An endpoint that no longer needs a thread or a
-    connection releases its slot with `request.state.release_slot()`.
-
-    Without a limit, requests could deadlock: one holds a database connection and waits for a thread, another holds a
-    thread and waits for a connection.
+    An endpoint that no longer needs a thread or a connection ends its turn with `request.state.release_turn()`.
 
     Args:
         app: the application behind the limit.
-        max_requests: below the number of threads (40) and of connections (48).
-        user_of: the user of a value of `Authorization`, if it was valid before; others are told apart by address.
+        turns: shared with what else needs threads or connections.
         exempt: routes that need neither, each as "METHOD /path"; pages and files need none either.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        max_requests: int,
-        user_of: Callable[[str | None], Hashable | None],
-        exempt: frozenset[str] = frozenset(),
-    ) -> None:
+    def __init__(self, app: ASGIApp, turns: RequestTurns, exempt: frozenset[str] = frozenset()) -> None:
         self.app = app
+        self.turns = turns
         self.exempt = exempt
-        self.user_of = user_of
-        self._turns = Turns(max_requests, max_requests * 3 // 4)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Acquire a slot, then pass the request on."""
+        """Wait for a turn, then pass the request on."""
         if scope["type"] != "http" or is_static(scope) or f"{scope['method']} {scope['path']}" in self.exempt:
             await self.app(scope, receive, send)
             return
-        who = self.user_of(Headers(scope=scope).get("Authorization")) or (scope.get("client") or ("",))[0]
-        await self._turns.take(who)
-        is_released = False
-
-        def release() -> None:
-            nonlocal is_released
-            if not is_released:
-                is_released = True
-                self._turns.release(who)
+        release = await self.turns.take(scope)
 
         async def release_and_send(message: Message) -> None:
             release()
             await send(message)
 
-        scope.setdefault("state", {})["release_slot"] = release
+        scope.setdefault("state", {})["release_turn"] = release
         try:
             await self.app(scope, receive, release_and_send)
         finally:

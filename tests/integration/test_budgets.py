@@ -1,4 +1,4 @@
-"""What clients without a key, or with many requests, can take from others: limits per address, turns per user."""
+"""What clients without a key, or with many requests, can take from others: budgets per address and user, turns."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import gzip
 import pytest
 
 from service.accounts import api_keys
-from service.web.budgets import MAX_ADDRESSES, AddressBudgets, Budget, Turns
+from service.web.budgets import MAX_LEVELS, Budget, Budgets, Turns
+from service.web.routes.datasets import IN_PROGRESS
 from tests.clients import client
+from tests.connections import statements
 from tests.integration.test_dashboard import FILES
 
 
@@ -33,18 +35,18 @@ class TestBudget:
         budget.spend("a", 11)
         assert budget.wait_seconds("a") == 1
 
-    def test_keeps_a_limited_number_of_addresses(self) -> None:
+    def test_keeps_a_limited_number_of_levels(self) -> None:
         budget = Budget(units=1, per_second=1, clock=Clock())
-        for number in range(MAX_ADDRESSES + 1):
+        for number in range(MAX_LEVELS + 1):
             budget.spend(str(number), 2)
-        assert len(budget._levels) == MAX_ADDRESSES
-        assert budget.wait_seconds(str(MAX_ADDRESSES)) == 2
+        assert len(budget._levels) == MAX_LEVELS
+        assert budget.wait_seconds(str(MAX_LEVELS)) == 2
 
 
-def exhausted(ada, name: str) -> AddressBudgets:
+def exhausted(ada, name: str) -> Budgets:
     """Empty a budget of the client's address."""
     layer = ada.app.middleware_stack
-    while not isinstance(layer, AddressBudgets):
+    while not isinstance(layer, Budgets):
         layer = layer.app
     for budget in (layer.refusals, layer.files):
         budget._levels.clear()
@@ -109,6 +111,23 @@ class TestWithoutKey:
         for name in (*FILES, "plotly.js"):
             assert api.get(f"/dashboard/{name}").status_code == 200
         assert 20 * (before - layer.files._level("testclient").left) < before
+
+
+class TestRefusedUser:
+    def test_goes_on_too_fast_and_is_refused_from_memory(self, api, key, empty, monkeypatch) -> None:
+        """A program that uploads again and again although two of its uploads are in progress."""
+        user = api_keys.known_user(f"Bearer {key}")
+        layer = exhausted(api, "refusals")
+        layer.refusals.spend(user, 299)  # one unit is left
+        monkeypatch.setitem(IN_PROGRESS, user, 2)
+        upload = {"url": "/v1/datasets", "params": {"name": "x", "format": "csv"}, "content": b"a"}
+        assert api.post(**upload).json()["detail"].startswith("you have 2 uploads in progress")
+        with statements() as sent:
+            refused = api.post(**upload)
+        assert (refused.status_code, refused.headers["Retry-After"], sent) == (429, "1", [])
+        assert refused.json()["detail"].startswith("too many refusals for this user")
+        other = {"Authorization": f"Bearer {api_keys.create('bob')}"}
+        assert api.get("/v1/me", headers=other).status_code == 200
 
 
 def test_openapi_document_is_compressed_once_and_revalidated(api) -> None:

@@ -1,11 +1,9 @@
 """The comparison of stored jobs: `GET /v1/compare`."""
 
 import json
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from service.comparisons import stored_jobs
@@ -18,6 +16,7 @@ from service.specs.summary import Summary, TargetHit
 from service.specs.training import TrainSpec
 from service.storage import database
 from service.storage.tables import Job, User
+from tests.connections import statements
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ADAM = {"name": "adam", "params": {"lr": 0.001}}
@@ -93,19 +92,6 @@ class Store:
         for seed, (a, b) in enumerate(zip(ADAM_VALUES, KO_VALUES, strict=True)):
             self.job(ADAM, seed, a, **fields)
             self.job(KO, seed, b, **fields)
-
-
-@contextmanager
-def sql_of(engine):
-    """The statements executed inside the block."""
-    statements = []
-
-    def record(connection, cursor, statement, *rest):
-        statements.append(statement)
-
-    event.listen(engine, "before_cursor_execute", record)
-    yield statements
-    event.remove(engine, "before_cursor_execute", record)
 
 
 def ask(session, **fields):
@@ -195,10 +181,10 @@ def test_target_is_looked_up_in_stored_curves_with_three_queries(session, store)
         rising = [0.5, 0.8, 0.9, 0.96] if seed < 3 else [0.5, 0.6, 0.7, float("nan")]
         curves[job] = {"val_accuracy": ([30, 60, 90, 120], rising, [1.0, 2.0, 3.0, 4.0])}
     write.append(session, curves.items())
-    with sql_of(database.engine()) as statements:
+    with statements() as executed:
         (group,) = ask(session, target=0.9).groups
     assert (group.steps_to_target, group.seconds_to_target) == (90, 3.0)
-    assert len(statements) == 3
+    assert len(executed) == 3
     assert ask(session, target=0.97).groups[0].steps_to_target is None
 
 

@@ -1,17 +1,16 @@
 """The leaderboard: its rate of false differences, and its queries on the real database."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from scipy import stats as reference
-from sqlalchemy import event, text
+from sqlalchemy import text
 
 from service.comparisons import leaderboard
 from service.specs.training import TrainSpec
 from service.storage import database
+from tests.connections import statements
 from tests.thoroughness import replicates
 
 SPEC = TrainSpec.model_validate({"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}})
@@ -57,19 +56,6 @@ class TestBehindFirst:
 
     def test_single_row_has_no_difference(self):
         assert leaderboard.behind_first([{0: 0.9}]) == ([], [])
-
-
-@contextmanager
-def statements() -> Iterator[list[str]]:
-    """The statements executed inside the block."""
-    executed: list[str] = []
-
-    def record(connection, cursor, statement, *rest) -> None:
-        executed.append(statement)
-
-    event.listen(database.engine(), "before_cursor_execute", record)
-    yield executed
-    event.remove(database.engine(), "before_cursor_execute", record)
 
 
 def put(settings: int, seeds: int, *, offset: float = 0.0, device: str = "x", **fields: object) -> None:

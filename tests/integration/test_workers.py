@@ -1,11 +1,10 @@
 """The list of workers, and the overview of queue, slots and comparisons."""
 
 import re
-from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import event, func, text, update
+from sqlalchemy import func, text, update
 
 from service.accounts import api_keys
 from service.comparisons import lifecycle
@@ -13,6 +12,7 @@ from service.jobs import actions
 from service.operations import overview
 from service.storage import database
 from service.storage.tables import Comparison, Worker
+from tests.connections import statements
 from tests.integration.comparisons.comparison_calls import finish_all, start
 from tests.integration.comparisons.conftest import worker  # noqa: F401 (a fixture)
 from tests.integration.job_calls import claim, do, submit, wait_until_leases_count
@@ -41,19 +41,6 @@ def add_worker(id_, *, silent_for=0.0, stopped=False, slots=2, started_ago=0.0):
 
 def up(id_, **fields):
     add_worker(id_, silent_for=-3600, **fields)  # in the future, because tests use a short lease
-
-
-@contextmanager
-def queries():
-    """The statements executed inside the block, with their parameters."""
-    executed = []
-
-    @event.listens_for(database.engine(), "before_cursor_execute")
-    def record(connection, cursor, statement, parameters, *_):
-        executed.append((statement, parameters))
-
-    yield executed
-    event.remove(database.engine(), "before_cursor_execute", record)
 
 
 class TestWorkers:
@@ -125,7 +112,7 @@ class TestOverview:
 
     def test_jobs_of_the_last_day_are_read_through_an_index(self, api):
         """So that older jobs are not read, however many exist."""
-        with queries() as executed:
+        with statements() as executed:
             do(overview.overview)
         ((statement, parameters),) = [
             query for query in executed if "finished_at" in query[0] and "FROM jobs" in query[0]

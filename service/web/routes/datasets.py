@@ -118,6 +118,7 @@ async def _add(request: Request, name: str, form: Form, user: User, announced_by
     arrival = await run_in_threadpool(
         arrive, config.data, config.max_upload_bytes, announced_bytes, config.min_free_bytes
     )
+    request.state.release_turn()  # no others wait while the file is received
     try:
         await _receive(request, arrival)
         created = await asyncio.wrap_future(UPLOADS.submit(lambda: registry.add(arrival, name, form, user.name)))

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from sqlalchemy import event, select, text
+from sqlalchemy import select, text
 from typer.testing import CliRunner
 
 from service.commands import app
@@ -17,6 +17,7 @@ from service.operations.retention import Policy
 from service.storage import database
 from service.storage.files import Store
 from service.storage.tables import Checkpoint, Job, MetricChunk
+from tests.connections import statements
 from tests.integration.retention.ended_jobs import (
     POINTS,
     age,
@@ -83,10 +84,9 @@ class TestSweep:
     def test_sweep_without_expired_data_takes_few_queries(self, ada, files, monkeypatch):
         monkeypatch.setattr(retention, "store", lambda: files)
         end(run(ada))
-        statements = []
-        event.listen(database.engine(), "before_cursor_execute", lambda *call: statements.append(call[2]))
-        assert retention.sweep().is_nothing
-        assert len(statements) <= 3
+        with statements() as executed:
+            assert retention.sweep().is_nothing
+        assert len(executed) <= 3
 
     def test_sweep_never_raises(self, ada, monkeypatch):
         def refuse(*_):
