@@ -64,7 +64,7 @@ class Uploads:
         except Exception as error:  # store unavailable, full or hanging: the job continues, a later upload may succeed
             log.warning("job %s: checkpoint not stored: %s", self._state.claim.job_id, error)
             store().forget(store().path(written.file))
-            self._state.add_note(f"a checkpoint could not be stored: {type(error).__name__}")
+            self._state.set_unsaved(f"a checkpoint could not be stored: {_cause(error)}")
         else:
             self._state.add_checkpoint(written)
         self._running = None
@@ -105,6 +105,11 @@ def _fetch(written: Written, reader: str, is_cancelled: Callable[[], bool]) -> P
             raise TransferCancelled
         transfer.wait(POLL_SECONDS)
     return transfer.result()
+
+
+def _cause(error: Exception) -> str:
+    """A cause without paths and addresses."""
+    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
 
 
 class _Progress(Callback):  # type: ignore[misc]  # fsspec ships no types

@@ -31,6 +31,7 @@ from workers.messages import (
     RESULT,
     STARTED,
     UNABLE,
+    UNSAVED,
     Assignment,
     memory_text,
 )
@@ -63,7 +64,7 @@ def main(pipe: Connection, assignment: Assignment) -> None:
             data_dir=assignment.data_dir,
             report_start=messenger.report_start,
             checkpoints=CheckpointWriter(
-                assignment.folder, assignment.checkpoint_seconds, messenger.report_saved, messenger.warn
+                assignment.folder, assignment.checkpoint_seconds, messenger.report_saved, messenger.report_unsaved
             ),
             resume=assignment.resume,
         )
@@ -102,7 +103,7 @@ class _Messenger:
         self._step = start.position.step
         self._started = time.perf_counter() - start.seconds  # the clock of the run, continued from its checkpoint
         for note in start.notes:
-            self.warn(note)
+            self._pipe.send((NOTE, note))
         step, reported = start.position
         self._pipe.send((STARTED, start.environment, start.total_steps, step, sorted(reported), start.seconds))
 
@@ -127,8 +128,8 @@ class _Messenger:
         self._send_all_points()  # all points up to the checkpoint must precede it
         self._pipe.send((CHECKPOINT, *saved))
 
-    def warn(self, text: str) -> None:
-        self._pipe.send((NOTE, text))
+    def report_unsaved(self, text: str) -> None:
+        self._pipe.send((UNSAVED, text))
 
     def should_stop(self) -> Stop | None:
         now = time.perf_counter()

@@ -34,6 +34,7 @@ MAX_PENDING_POINTS = 3_000_000
 """Pending points of a job at which its training waits: about 300 MB, hours without a database."""
 MAX_SENT_POINTS = 200_000
 """Points of a job per heartbeat, so that it takes much less than a lease."""
+SAVED_AGAIN = "checkpoints are stored again"
 
 
 def _size(batch: Batch) -> int:
@@ -55,6 +56,8 @@ class AttemptState:
         self.step = claim.step
         self.total_steps: int | None = None
         self.environment: Environment | None = None
+        self.message: str | None = None
+        """Why the newest checkpoint is not stored."""
         self._lock = threading.Lock()
         self._pending: list[Batch] = []
         self._points: dict[str, Columns] = {}
@@ -82,6 +85,15 @@ class AttemptState:
         """Add a stored checkpoint, after the points up to its step."""
         with self._lock:
             self._checkpoints.append(written)
+            if self.message is not None:
+                self.message = None
+                self._notes.append(SAVED_AGAIN)
+
+    def set_unsaved(self, text: str) -> None:
+        """Record that a checkpoint could not be stored; until one is, the job has this message."""
+        with self._lock:
+            self.message = text
+            self._notes.append(text)
 
     def add_note(self, text: str) -> None:
         """Add a message for the history of the job."""
@@ -165,7 +177,7 @@ class HeartbeatThread(threading.Thread):
 
     def _send(self, states: list[AttemptState]) -> None:
         pending = [(state, _first(state.seal())) for state in states]
-        beats = [Beat(state.claim, state.step, state.total_steps, batches) for state, batches in pending]
+        beats = [Beat(state.claim, state.step, state.total_steps, batches, state.message) for state, batches in pending]
         with transaction() as session:
             limit_lock_wait(session)
             instructions = heartbeats.beat(session, self._worker_id, beats)

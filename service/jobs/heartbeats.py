@@ -9,7 +9,7 @@ from enum import Enum, auto
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, Integer, bindparam, func, text, update
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, Integer, Text, bindparam, func, text, update
 from sqlalchemy import Uuid as SqlUuid
 from sqlalchemy.orm import Session
 
@@ -19,7 +19,7 @@ from service.jobs.checkpoints import Written
 from service.jobs.claims import Claim
 from service.jobs.transitions import record_notes
 from service.metrics import write
-from service.storage.database import NOW
+from service.storage.database import NOW, storable
 from service.storage.tables import Worker
 
 
@@ -42,6 +42,8 @@ class Beat:
     step: int
     total_steps: int | None
     batches: Sequence[Batch]
+    message: str | None = None
+    """What its user should know now."""
 
 
 class Instruction(Enum):
@@ -69,8 +71,9 @@ def _store_checkpoints_and_notes(session: Session, job_id: UUID, attempt: int, b
 BEAT = text(
     """
     UPDATE jobs
-    SET heartbeat_at = clock_timestamp(), step = beat.step, total_steps = coalesce(beat.total_steps, jobs.total_steps)
-    FROM unnest(:ids, :attempts, :steps, :totals) AS beat(id, attempt, step, total_steps)
+    SET heartbeat_at = clock_timestamp(), step = beat.step, total_steps = coalesce(beat.total_steps, jobs.total_steps),
+        message = beat.message
+    FROM unnest(:ids, :attempts, :steps, :totals, :messages) AS beat(id, attempt, step, total_steps, message)
     WHERE jobs.id = beat.id AND jobs.attempt = beat.attempt AND jobs.status = 'running'
     RETURNING jobs.id, jobs.cancel_requested
     """
@@ -79,6 +82,7 @@ BEAT = text(
     bindparam("attempts", type_=ARRAY(Integer)),
     bindparam("steps", type_=ARRAY(BigInteger)),
     bindparam("totals", type_=ARRAY(BigInteger)),
+    bindparam("messages", type_=ARRAY(Text)),
 )
 
 
@@ -92,6 +96,7 @@ def beat(session: Session, worker_id: str, beats: Sequence[Beat]) -> dict[UUID, 
             "attempts": [sent.claim.attempt for sent in beats],
             "steps": [sent.step for sent in beats],
             "totals": [sent.total_steps for sent in beats],
+            "messages": [sent.message and storable(sent.message) for sent in beats],
         },
     )
     cancelled = {row.id: row.cancel_requested for row in rows}

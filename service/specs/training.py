@@ -76,7 +76,10 @@ class TaskSpec(Frozen):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` uses a GPU if the worker has one.")
     target: Target | None = None
     eval_every_steps: int | None = Field(
-        None, ge=1, le=10**9, description="Steps between validations; null: validate at the end of each epoch."
+        None,
+        ge=1,
+        le=10**9,
+        description="Steps between validations; null: an epoch, or a tenth of the budget in steps if that is shorter.",
     )
     log_every_steps: int = Field(10, ge=1, le=10**9, description="Steps between points of the training metrics.")
     diagnostics_every_steps: int | None = Field(

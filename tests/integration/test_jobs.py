@@ -83,6 +83,13 @@ class TestBeat:
             do(heartbeats.beat, "w1", [Beat(claimed, 2, 10, batches)])
         np.testing.assert_equal(do(read.curves, [job_id])[job_id]["loss"].steps, [1, 2, 3])
 
+    def test_job_has_the_message_of_its_last_beat(self, users):
+        job_id = submit()
+        claimed = claim()
+        for message in ("a checkpoint could not be written: No space left on device", "with \0", None):
+            do(heartbeats.beat, "w1", [Beat(claimed, 0, None, [], message)])
+            assert load(job_id).message == (message and message.replace("\0", "\\0"))
+
     def test_reports_a_cancellation(self, users):
         job_id = submit()
         claimed = claim()

@@ -7,6 +7,9 @@ from typing import Any, Self
 
 from service.specs.training import Budget
 
+MIN_VALIDATIONS = 10
+"""Validations of a run, if it has as many steps, its budget is not in seconds and its spec gives no interval."""
+
 
 @dataclass
 class Progress:
@@ -40,6 +43,12 @@ class Progress:
         self.used = seconds if self.total_steps is None else self.steps
         if self.steps <= self.warmup_steps:
             self.used_by_warmup = self.used
+
+    def steps_between_validations(self, steps_per_epoch: int) -> int:
+        """An epoch, or less for a run of fewer than `MIN_VALIDATIONS` epochs, whose curves would have few points."""
+        if self.total_steps is None:
+            return steps_per_epoch
+        return min(steps_per_epoch, max(1, self.total_steps // MIN_VALIDATIONS))
 
     @property
     def is_over(self) -> bool:

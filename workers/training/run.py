@@ -53,7 +53,9 @@ class Run:
         self.model = models.build(spec.model, inputs, spec.seed).to(self.device)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.progress = Progress.from_budget(spec.budget, self.task.steps_per_epoch, spec.schedule.params.warmup_steps)
-        self._validate_every = spec.eval_every_steps or self.task.steps_per_epoch
+        self._validate_every = spec.eval_every_steps or self.progress.steps_between_validations(
+            self.task.steps_per_epoch
+        )
         self.optimizer = optimizers.build(spec.optimizer, self.model, spec.seed, self.progress.total_steps)
         self.schedule = schedules.build(spec.schedule, self.optimizer, self.progress)
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=spec.precision == "fp16")
@@ -226,7 +228,7 @@ class Run:
                     return
 
     def _validate_if_due(self) -> None:
-        """Validate every `eval_every_steps` and after the last step."""
+        """Validate at the interval of the spec and after the last step."""
         is_due = self.step % self._validate_every == 0 or self.progress.is_over
         if is_due and self._record.validated_step < self.step:
             self._validate()

@@ -1,5 +1,7 @@
 """Transfers of checkpoints to and from stores that hang, refuse or are slow."""
 
+import errno
+import os
 import threading
 import time
 from dataclasses import replace
@@ -14,7 +16,7 @@ from service.storage.files import Absent, digest, store
 from tests.slow_files import SlowFiles
 from tests.waiting import until
 from workers.checkpoint_transfer import TransferCancelled, Uploads, fetch_newest_valid
-from workers.heartbeat import AttemptState
+from workers.heartbeat import SAVED_AGAIN, AttemptState
 
 STALL_SECONDS = 1
 
@@ -110,11 +112,12 @@ class TestUploads:
             finish(uploads)
         assert notes(state) == 3 * ["a checkpoint could not be stored: TimeoutError"]
         assert slow.transfers == 1
+        assert state.message == "a checkpoint could not be stored: TimeoutError"
         slow.gate.set()
         until(lambda: not transferring())
         uploads.add(written(4))
         finish(uploads)
-        assert stored_steps(state) == [4]
+        assert (stored_steps(state), notes(state)[3:], state.message) == ([4], [SAVED_AGAIN], None)
 
     def test_slow_transfer_with_progress_succeeds(self, state, slow):
         slow.gate.clear()
@@ -129,11 +132,16 @@ class TestUploads:
         assert (stored_steps(state), notes(state)) == ([1], [])
 
     def test_notes_error_of_store(self, state, slow):
-        slow.error = PermissionError("not yours")
         uploads = Uploads(state)
-        uploads.add(written(1))
-        finish(uploads)
-        assert (stored_steps(state), notes(state)) == ([], ["a checkpoint could not be stored: PermissionError"])
+        for error, cause in (
+            (PermissionError("not yours"), "PermissionError"),
+            (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/secret/path"), "No space left on device"),
+        ):
+            slow.error = error
+            uploads.add(written(1))
+            finish(uploads)
+            assert (stored_steps(state), state.message) == ([], f"a checkpoint could not be stored: {cause}")
+            assert notes(state)[-1] == state.message
 
 
 class TestFetchNewestValid:

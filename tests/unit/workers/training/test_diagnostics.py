@@ -20,7 +20,7 @@ LAYERS = ("1.weight", "3.weight")
 
 
 def test_reports_each_diagnostic_at_its_steps(spec: Build) -> None:
-    summary, points = run(spec(diagnostics_every_steps=5, log_every_steps=7, budget={"epochs": 2}))
+    summary, points = run(spec(diagnostics_every_steps=5, log_every_steps=7, eval_every_steps=13, budget={"epochs": 2}))
     averages = set(DIAGNOSTICS) - {"gamma_lambda_max", "collision_share"}
     layered = {f"{name}/{layer}" for name in averages for layer in LAYERS}
     assert {name for _, metrics in points for name in metrics} == (

@@ -100,7 +100,7 @@ print(json.dumps([freed, *(run.memory.model_dump() for run in runs)]))
 def cpu_memory(spec: Callable[..., TrainSpec]) -> list[Any]:
     """The peak after 100 MiB were freed, and the memory of a run with a large model and of one with a small model."""
     model = {"name": "mlp", "params": {"hidden": [3000, 3000]}}
-    specs = [spec(model=model, budget={"steps": 2}), spec(budget={"steps": 2})]
+    specs = [spec(model=model, budget={"steps": 2}, eval_every_steps=2), spec(budget={"steps": 2})]
     output: list[Any] = run_forked(PROGRAM, "cpu", *(spec.model_dump_json() for spec in specs))
     return output
 

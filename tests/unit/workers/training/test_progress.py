@@ -43,3 +43,19 @@ def test_share_excludes_warmup(budget: Budget, shares: list[float]) -> None:
         progress.count_step(seconds)
         observed.append(progress.share_after_warmup)
     assert observed == shares
+
+
+@pytest.mark.parametrize(
+    ("budget", "steps"),
+    [
+        (Budget(epochs=20), 13),
+        (Budget(epochs=10), 13),
+        (Budget(epochs=2), 2),
+        (Budget(steps=1000), 13),
+        (Budget(steps=29), 2),
+        (Budget(steps=3), 1),
+        (Budget(seconds=1), 13),  # the number of steps is unknown
+    ],
+)
+def test_short_runs_validate_at_least_ten_times(budget, steps):
+    assert Progress.from_budget(budget, 13, 0).steps_between_validations(13) == steps

@@ -150,7 +150,7 @@ def test_target_reached_before_stop_ends_resumed_run(compare: Callable[..., Spli
 class TestInvalidCheckpoint:
     @pytest.fixture
     def spec(self, spec: Build) -> TrainSpec:
-        return spec(budget={"epochs": 2})
+        return spec(budget={"epochs": 2}, eval_every_steps=13)
 
     @pytest.fixture
     def saved(self, spec: TrainSpec, tmp_path: Path) -> Path:
