@@ -7,23 +7,27 @@ one tensor.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
-from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
 from ko.distributed import is_flattened
 from ko.options import FLATTENED
 
+T = TypeVar("T")
 EMBEDDING_GROUP_SIZE = 64
 """Rows per random group for embeddings, whose vocabulary is too large for the sum over all pairs."""
 
 _EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
+_LAYERS = (nn.Linear, nn.Bilinear, _ConvNd, ParametrizationList)
+"""Modules whose first dimension counts neurons; that of a `ParametrizationList` is known by the module around it."""
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm, _NormBase)
 _GATES = {nn.LSTM: 4, nn.LSTMCell: 4, nn.GRU: 3, nn.GRUCell: 3}
 
@@ -34,7 +38,12 @@ _NOT_COLLIDED: RowOptions = {"collision": "none"}
 
 
 def param_groups(
-    model: nn.Module, *, embeddings: bool = False, stacked: Mapping[str, int] | None = None, **options: Any
+    model: nn.Module,
+    *,
+    embeddings: bool = False,
+    stacked: Mapping[str, int] | None = None,
+    rows: Mapping[str, int | None] | None = None,
+    **options: Any,
 ) -> list[dict[str, Any]]:
     """Parameter groups of a model that tell KO which rows are neurons: `KO(ko.param_groups(model), ...)`.
 
@@ -47,9 +56,10 @@ def param_groups(
     | LSTM and GRU weights, `in_proj_weight` of attention | as 4 or 3 layers, one per gate or projection |
     | embeddings | only if `embeddings` is set, or if tied to the head |
     | norms, biases, magnitudes of weight norm, any tensor with fewer than two dimensions | no |
+    | scales of shape (n, 1, 1) and the like | no |
     | a tensor under weight norm, spectral norm, pruning or a parametrization | as without it |
     | `Conv1D` of transformers (GPT-2), which stores (in, out) | with rows in dimension 1 |
-    | other tensors | as (first dimension, all other dimensions) |
+    | other tensors | as (first dimension, all other dimensions); a warning names those of three or more dimensions |
 
     Args:
         model: any module. Shared tensors are listed once.
@@ -58,6 +68,9 @@ def param_groups(
         stacked: pattern of parameter names -> number of matrices of equal height that are stacked in dimension 0
             (default None). For models that stack matrices in one linear layer, such as timm's transformers:
             `{"*.qkv.weight": 3}`.
+        rows: pattern of parameter names -> the dimension with the neurons, None for tensors that shall not collide
+            (default None). With `stacked`, it describes the experts of a mixture: `{"*.experts.*_proj": 1}` if they
+            are stored as (experts, out, in), 2 if as (experts, in, out).
         **options: options to set in every group, for example `lr` or `gamma`.
 
     Returns:
@@ -66,8 +79,12 @@ def param_groups(
 
     Raises:
         TypeError: if `model` is not a module.
-        ValueError: if a pattern of `stacked` matches no parameter, if the rows cannot be divided into that number of
-            matrices, or if FullyShardedDataParallel (FSDP1) has flattened the parameters.
+        ValueError: if a pattern of `stacked` or `rows` matches no parameter, if the first dimension cannot be divided
+            into that number of matrices or is not that of the neurons, if a parameter lacks the dimension, or if
+            FullyShardedDataParallel (FSDP1) has flattened the parameters.
+
+    Warns:
+        UserWarning: for tensors of three or more dimensions whose module is unknown.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, not {type(model).__name__}")
@@ -75,16 +92,25 @@ def param_groups(
     named = list(model.named_parameters())
     if any(is_flattened(p) for _, p in named):
         raise ValueError(f"model: {FLATTENED}")
-    for pattern, blocks in (stacked or {}).items():
-        matching = [(name, p) for name, p in named if fnmatchcase(name, pattern)]
-        if not matching:
-            raise ValueError(f"stacked: {pattern!r} matches no parameter of the model")
-        for name, p in matching:
-            if blocks < 1 or p.shape[0] % blocks:
-                raise ValueError(
-                    f"stacked: the {p.shape[0]} rows of {name} cannot be split into {blocks} equal matrices"
-                )
-            row_options[p] = {"blocks": blocks}
+    described = set()
+    for name, p, dim in _matching("rows", rows, named):
+        if dim is not None and not 0 <= dim < p.ndim:
+            raise ValueError(f"rows: {name} of shape {tuple(p.shape)} has no dimension {dim}")
+        row_options[p] = _NOT_COLLIDED if dim is None else {"row_dim": dim} if dim else {}
+        described.add(p)
+    for name, p, blocks in _matching("stacked", stacked, named):
+        own = row_options.get(p, {})
+        if "row_dim" in own and p not in described:
+            raise ValueError(
+                f"stacked: {name} is stored with its neurons in dimension {own['row_dim']}, but matrices are split in "
+                "dimension 0; leave it out"
+            )
+        if not p.ndim or blocks < 1 or p.shape[0] % blocks:
+            raise ValueError(f"stacked: {name} of shape {tuple(p.shape)} cannot be split into {blocks} equal matrices")
+        row_options[p] = {**own, "blocks": blocks}
+        described.add(p)
+    if options.get("collision") != "none":
+        _warn_of_unknown(model, described)
     groups: list[dict[str, Any]] = []
     for name, p in named:
         own = row_options.get(p, _DEFAULT) if p.ndim >= 2 else _NOT_COLLIDED
@@ -94,6 +120,35 @@ def param_groups(
             groups.append(group)
         group["params"].append((name, p))
     return [{"params": group["params"], **options, **group["row_options"]} for group in groups]
+
+
+def _matching(
+    option: str, patterns: Mapping[str, T] | None, named: Sequence[tuple[str, nn.Parameter]]
+) -> Iterator[tuple[str, nn.Parameter, T]]:
+    """The parameters that match each pattern, with its value."""
+    for pattern, value in (patterns or {}).items():
+        matching = [(name, p) for name, p in named if fnmatchcase(name, pattern)]
+        if not matching:
+            raise ValueError(f"{option}: {pattern!r} matches no parameter of the model")
+        for name, p in matching:
+            yield name, p, value
+
+
+def _warn_of_unknown(model: nn.Module, described: Collection[Tensor]) -> None:
+    """Warn of tensors that may stack matrices, such as the experts of a mixture, or have another dimension first."""
+    unknown: dict[tuple[type[nn.Module], str], Tensor] = {}
+    for module in model.modules():
+        if not isinstance(module, (*_LAYERS, *_NORMS)):
+            for name, p, _ in _tensors(module):
+                if p.ndim >= 3 and 1 < p.shape[0] < p.numel() and p not in described:
+                    unknown[type(module), name] = p
+    for (kind, name), p in unknown.items():
+        warnings.warn(
+            f"{kind.__name__}.{name} of shape {tuple(p.shape)} is read as {p.shape[0]} neurons; if it stacks matrices, "
+            f'or its neurons are another dimension, pass stacked={{"*.{name}": NUMBER}} and rows={{"*.{name}": '
+            "DIMENSION or None}",
+            stacklevel=3,
+        )
 
 
 def as_matrices(tensor: Tensor, row_dim: int = 0, blocks: int = 1) -> Tensor:
@@ -133,6 +188,8 @@ def _row_options(model: nn.Module, embeddings: bool) -> dict[Tensor, RowOptions]
                 linear.add(direction)
             elif (options := _options_of(module, name, embeddings)) is not None:
                 found[direction] = options
+            elif not isinstance(module, _LAYERS) and direction.ndim and direction.numel() == direction.shape[0]:
+                found[direction] = _NOT_COLLIDED
     return {p: options for p, options in found.items() if p not in linear}
 
 
