@@ -92,10 +92,13 @@ def stack() -> Iterator[Client]:
 
 def _start(home_folder: Path, log: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "service.commands", "up", "--port", "0", "--home", str(home_folder)]
+    command.append("--until-end-of-input")  # it stops even if this process is killed
     # Without the user's own settings, and in a session of its own: Ctrl-C must not reach it before _stop does.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("KOTRAIN_")}
     environment["TMPDIR"] = str(home_folder.parent)  # temporary files of its workers are removed with the folder
-    return subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment, start_new_session=True
+    )
 
 
 def _wait_until_up(home_folder: Path, process: subprocess.Popen[bytes]) -> home.Running | None:
@@ -112,7 +115,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     """Terminate the stack; kill it if it does not stop in time."""
     process.terminate()
     try:
-        process.wait(STOP_SECONDS)
+        process.communicate(timeout=STOP_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()  # its child processes die with it
         process.wait()

@@ -57,11 +57,18 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
 
 
 @_command
-def up(host: Host = None, port: Port = None, home: HomeFolder = None) -> None:
+def up(
+    host: Host = None,
+    port: Port = None,
+    home: HomeFolder = None,
+    until_end_of_input: Annotated[
+        bool, typer.Option("--until-end-of-input", hidden=True, help="Also stop when standard input ends.")
+    ] = False,
+) -> None:
     """Start the database, the broker, the API and a worker on this machine; Ctrl-C stops all of them."""
     from service.operations import commands
 
-    commands.up(host, port, home)
+    commands.up(host, port, home, until_end_of_input)
 
 
 @_command

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -42,12 +43,14 @@ REFUSALS = ("authentication failed", "no password supplied", "does not exist", "
 MIGRATE_WAIT_SECONDS = 300
 
 
-def up(host: str | None, port: int | None, home: Path | None) -> None:
+def up(host: str | None, port: int | None, home: Path | None, until_end_of_input: bool) -> None:
     """Start database, broker, API and a worker on this machine; Ctrl-C stops all of them."""
     _open_standard_streams()
     with _one_line_errors():
         _choose(KOTRAIN_HOST=host, KOTRAIN_PORT=port, KOTRAIN_HOME=home and _absolute(home))
         logging.basicConfig(level=logging.WARNING, format="kotrain: %(asctime)s %(message)s")
+        if until_end_of_input:
+            threading.Thread(target=_stop_at_end_of_input, daemon=True).start()
         stack.run(_announce)
 
 
@@ -240,6 +243,13 @@ def _serve(listener: socket.socket) -> None:
     server.run(sockets=[listener])
     if not server.started:
         raise typer.Exit(1)
+
+
+def _stop_at_end_of_input() -> None:
+    """Stop with the program at the other end of the pipe, however that ends."""
+    while os.read(0, 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _announce(running: stack.Running) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import until
+
 COMMAND = [sys.executable, "-m", "kotrain", "demo", "--epochs", "1", "--seeds", "2", "--tuning-seeds", "1"]
 
 
@@ -27,8 +29,8 @@ def start(home):
     return start
 
 
-def left_behind(home):
-    """Files in the demo's temporary folder, and processes whose environment or command line names it."""
+def left_running(home):
+    """Processes whose environment or command line names the demo's temporary folder."""
     processes = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -37,7 +39,12 @@ def left_behind(home):
             continue  # it has just ended
         if os.fsencode(home) in content:
             processes.append(content)
-    return [*home.iterdir(), *processes]
+    return processes
+
+
+def left_behind(home):
+    """These processes, and the files in that folder."""
+    return [*home.iterdir(), *left_running(home)]
 
 
 def test_demo_runs_and_reports_the_study(start, home, tmp_path):
@@ -68,3 +75,12 @@ def test_interrupt_stops_everything(start, home, number):
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err.splitlines()[-1]) == (130, "kotrain: interrupted")
     assert left_behind(home) == []
+
+
+def test_killed_demo_leaves_no_process(start, home):
+    process = start()
+    assert process.stderr.readline().startswith("starting")
+    assert process.stderr.readline().startswith("kotrain is running at")
+    process.kill()
+    process.communicate()
+    until(lambda: not left_running(home))
