@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 from fastapi import FastAPI
 from sqlalchemy.exc import SQLAlchemyError
@@ -15,7 +16,7 @@ from service.datasets.uploads.upload import STREAMING, remove_leftovers
 from service.specs.bodies import Problem
 from service.streams.hub import Hub
 from service.web import problem_details
-from service.web.budgets import Budgets
+from service.web.budgets import BudgetLimit, Budgets
 from service.web.dependencies import passing_caller
 from service.web.hosts import KnownHosts
 from service.web.middleware import (
@@ -45,7 +46,7 @@ from service.web.routes import (
     workers,
 )
 
-MAX_REQUESTS = 32
+MAX_REQUESTS = 16
 """Requests that one process works on at a time."""
 DESCRIPTION = """
 Training as a service for people who compare neural-network optimizers on a shared lab GPU server.
@@ -56,8 +57,10 @@ All endpoints except `/healthz` and `/readyz` require the header `Authorization:
 
 
 @asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Hub]]:
-    """Create and close the hub of the event streams. The server needs it too, to end open streams on shutdown.
+async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+    """Create and close the hub of the event streams.
+
+    The server needs it too, to end open streams on shutdown, and refuses requests by their budgets before parsing them.
 
     Uploads that ended with an earlier process are deleted.
     """
@@ -67,7 +70,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Hub]]:
         with suppress(SQLAlchemyError):  # it may start later
             await run_in_threadpool(api_keys.remember_all)
     app.state.hub = Hub()
-    yield {"hub": app.state.hub}
+    yield {"hub": app.state.hub, "refusal": app.state.budgets.refusal}
     app.state.hub.close()
 
 
@@ -98,12 +101,15 @@ def create_app() -> FastAPI:
         app.include_router(module.router)
     app.router.default = dashboard.NotFoundPage(app.router.default)
     app.state.hub = Hub()  # for tests that run no lifespan, which replaces it
+    app.state.budgets = Budgets(api_keys.known_user)
     problem_details.install(app)
     turns = RequestTurns(MAX_REQUESTS, api_keys.known_user)
     app.add_middleware(ConcurrencyLimit, turns=turns, exempt=frozenset({"GET /healthz"}))
     app.add_middleware(BodyLimit, max_bytes=settings().max_body_bytes, streaming=STREAMING)
-    app.add_middleware(KeyFirst, authenticate=passing_caller, turns=turns)
-    app.add_middleware(Budgets, user_of=api_keys.known_user)
+    app.add_middleware(
+        KeyFirst, find_key=api_keys.key_in, authenticate=passing_caller, turns=turns, streaming=STREAMING
+    )
+    app.add_middleware(BudgetLimit, budgets=app.state.budgets)
     app.add_middleware(Pieces)
     app.add_middleware(HeadAsGet)
     app.add_middleware(KnownHosts, names=settings().hosts)

@@ -11,6 +11,7 @@ KotrainError
 ├── Misdirected          421  the name in `Host` is not one of this server
 ├── Unreadable           415  the body is not declared as JSON
 ├── TooMany              429  this client or user has too many requests; try again
+├── TooManyConnections   503
 ├── StorageFull          507  the disk is almost full
 └── Unavailable          503  a dependency is unavailable; try again
 """
@@ -120,6 +121,16 @@ class TooMany(KotrainError):
     def __init__(self, detail: str, retry_seconds: int = 5) -> None:
         super().__init__(detail)
         self.headers = {"Retry-After": str(retry_seconds)}
+
+
+class TooManyConnections(KotrainError):
+    """The server has no room for the connection."""
+
+    status, slug, title = HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "Too many connections"
+    headers: Mapping[str, str] = {"Retry-After": "2"}
+
+    def __init__(self) -> None:
+        super().__init__("this server has too many open connections; close some, or try again in a few seconds")
 
 
 class StorageFull(KotrainError):

@@ -23,6 +23,7 @@ def application() -> Iterator[FastAPI]:
     """
     app = _idle.pop() if _idle else create_app()
     app.middleware_stack = None
+    app.state.budgets.refill()
     yield app
     _idle.append(app)
 

@@ -126,7 +126,7 @@ def authenticated_user(session: Session, authorization: str | None) -> User:
 
 def authenticated_key(session: Session, authorization: str | None) -> ApiKey:
     """The key in the `Authorization` header. Raises Unauthorized."""
-    digest = _digest(_key_in(authorization))
+    digest = _digest(key_in(authorization))
     row = session.scalar(select(ApiKey).where(ApiKey.digest == digest))
     if row is None:
         _KNOWN.pop(digest, None)
@@ -137,7 +137,7 @@ def authenticated_key(session: Session, authorization: str | None) -> ApiKey:
     return row
 
 
-def _key_in(authorization: str | None) -> str:
+def key_in(authorization: str | None) -> str:
     """The key in the `Authorization` header, which may be unknown. Raises Unauthorized."""
     if authorization is None:
         raise Unauthorized("missing API key; send the header 'Authorization: Bearer KEY'")
@@ -153,6 +153,6 @@ def known_user(authorization: str | None) -> UUID | None:
     For limits, which need no certainty. It may have been revoked since.
     """
     try:
-        return _KNOWN.get(_digest(_key_in(authorization)))
+        return _KNOWN.get(_digest(key_in(authorization)))
     except Unauthorized:
         return None

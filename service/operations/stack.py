@@ -39,6 +39,7 @@ _QUICK_SECONDS = 10.0  # a process that ends earlier counts as failed to start
 _QUICK_DEATHS = 5
 STREAM_SECONDS = 5  # time for open responses to finish when the API stops
 UNACKNOWLEDGED_MILLISECONDS = 30_000  # the kernel then drops a connection whose peer acknowledges no data
+BACKLOG = 2048  # connections that wait until the API accepts them
 
 log = logging.getLogger(__name__)
 
@@ -169,7 +170,7 @@ def listen(host: str, port: int) -> socket.socket:
     """A listening TCP socket; port 0 takes a free one. Raises `EmbeddedError`."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.create_server((host, port), family=family, backlog=2048)
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
         # Accepted connections inherit the options. asyncio sets the first only on sockets that name their protocol;
         # without it, the body of a response waits until the client has acknowledged the headers, 40 ms later.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -9,6 +9,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -41,6 +42,10 @@ class Budget:
         self._units, self._per_second, self._clock = units, per_second, clock
         self._levels: OrderedDict[Hashable, _Level] = OrderedDict()
 
+    def refill(self) -> None:
+        """Forget what was spent."""
+        self._levels.clear()
+
     def wait_seconds(self, who: Hashable) -> float:
         """Seconds until there is a unit; 0 if there is one now."""
         return max(0.0, (1 - self._level(who).left) / self._per_second)
@@ -71,45 +76,62 @@ def client_address(scope: Scope) -> str:
 
 
 class Budgets:
-    """Answers 429, from memory, to those that have used up their budget of refused requests, or of pages and files.
+    """Budgets of refused requests and of pages and files.
 
     Each request without a valid key costs its address a unit, each that is answered with 429 its user. A page or file
     costs its address one and another per 64 kB. Users are not affected by others at their address, except in pages and
     files.
 
     Args:
-        app: the application.
         user_of: the user of a value of `Authorization`, if it was valid the last time.
     """
 
-    def __init__(self, app: ASGIApp, user_of: Callable[[str | None], Hashable | None]) -> None:
-        self.app = app
+    def __init__(self, user_of: Callable[[str | None], Hashable | None]) -> None:
         self.user_of = user_of
-        self.refusals = Budget(units=300, per_second=5)
+        self.refusals = Budget(units=60, per_second=5)
         self.files = Budget(units=4_000, per_second=200)
+
+    def refill(self) -> None:
+        """Forget what was spent."""
+        for budget in (self.refusals, self.files):
+            budget.refill()
+
+    def refusal(self, address: str, authorization: str | None, *, of_file: bool = False) -> TooMany | None:
+        """Why a request is refused; None if its budget has a unit."""
+        user = None if of_file else self.user_of(authorization)
+        wait = (self.files if of_file else self.refusals).wait_seconds(user or address)
+        if wait <= 0:
+            return None
+        what = "pages and files" if of_file else "requests without a valid API key" if user is None else "refusals"
+        whose = "from this address" if user is None else "for this user"
+        return TooMany(f"too many {what} {whose}; try again in some seconds", math.ceil(wait))
+
+
+class BudgetLimit:
+    """Answers 429, without a thread or a connection, to requests whose budget is used up, and counts the others."""
+
+    def __init__(self, app: ASGIApp, budgets: Budgets) -> None:
+        self.app = app
+        self.budgets = budgets
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and count what it costs."""
         if scope["type"] != "http" or scope["path"] in ("/healthz", "/readyz"):
             await self.app(scope, receive, send)
             return
-        is_file = is_static(scope)
-        budget = self.files if is_file else self.refusals
-        user = None if is_file else self.user_of(Request(scope).headers.get("Authorization"))
-        who = user or client_address(scope)
-        wait = budget.wait_seconds(who)
-        if wait > 0:
-            what = "pages and files" if is_file else "requests without a valid API key" if user is None else "refusals"
-            whose = "for this user" if user else "from this address"
-            error = TooMany(f"too many {what} {whose}; try again in some seconds", math.ceil(wait))
+        of_file = is_static(scope)
+        address, authorization = client_address(scope), Headers(scope=scope).get("Authorization")
+        if (error := self.budgets.refusal(address, authorization, of_file=of_file)) is not None:
             await respond(Request(scope), error)(scope, receive, send)
             return
+        user = self.budgets.user_of(authorization)  # before the request, which may forget the key
 
         async def count(message: Message) -> None:
-            if message["type"] == "http.response.start" and (is_file or message["status"] in (401, 429)):
-                budget.spend(who, 1)
-            elif message["type"] == "http.response.body" and is_file:
-                budget.spend(who, len(message.get("body", b"")) / UNIT_BYTES)
+            if of_file:
+                size = len(message.get("body", b"")) / UNIT_BYTES
+                self.budgets.files.spend(address, 1 if message["type"] == "http.response.start" else size)
+            elif message["type"] == "http.response.start" and message["status"] in (401, 429):
+                self.budgets.refusals.spend(user or address, 1)
             await send(message)
 
         await self.app(scope, receive, count)

@@ -141,22 +141,35 @@ class KeyFirst:
 
     Args:
         app: the application.
-        authenticate: raises a `KotrainError` for the value of `Authorization`; called in a thread.
+        find_key: raises a `KotrainError` if the value of `Authorization` has no key.
+        authenticate: raises one for a wrong key; called in a thread.
         turns: one is held during the check.
+        streaming: routes that read their body themselves, after they have checked the key.
     """
 
-    def __init__(self, app: ASGIApp, authenticate: Callable[[str | None], object], turns: RequestTurns) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        find_key: Callable[[str | None], object],
+        authenticate: Callable[[str | None], object],
+        turns: RequestTurns,
+        streaming: frozenset[str],
+    ) -> None:
         self.app = app
+        self.streaming = streaming
+        self.find_key = find_key
         self.authenticate = authenticate
         self.turns = turns
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 401."""
-        if _has_body(scope):
+        if _has_body(scope) and f"{scope['method']} {scope['path']}" not in self.streaming:
             request = Request(scope)
+            authorization = request.headers.get("Authorization")
             try:
+                self.find_key(authorization)
                 async with self.turns.held(scope):
-                    await run_in_threadpool(self.authenticate, request.headers.get("Authorization"))
+                    await run_in_threadpool(self.authenticate, authorization)
             except KotrainError as error:
                 await respond(request, error)(scope, receive, send)
                 return

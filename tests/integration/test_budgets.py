@@ -45,20 +45,18 @@ class TestBudget:
 
 def exhausted(ada, name: str) -> Budgets:
     """Empty a budget of the client's address."""
-    layer = ada.app.middleware_stack
-    while not isinstance(layer, Budgets):
-        layer = layer.app
-    for budget in (layer.refusals, layer.files):
-        budget._levels.clear()
+    budgets = ada.app.state.budgets
+    budgets.refill()
+    for budget in (budgets.refusals, budgets.files):
         budget._clock = Clock()  # it is not refilled
-    getattr(layer, name).spend("testclient", 100_000)
-    return layer
+    getattr(budgets, name).spend("testclient", 100_000)
+    return budgets
 
 
 class TestWithoutKey:
     def test_refused_keys_are_counted(self, api) -> None:
-        layer = exhausted(api, "refusals")
-        layer.refusals.spend("testclient", -100_000 + 299)  # one unit is left
+        budgets = exhausted(api, "refusals")
+        budgets.refusals.spend("testclient", -100_000 + budgets.refusals._units - 1)  # one unit is left
         wrong = {"Authorization": "Bearer kt_wrong"}
         assert api.get("/v1/me", headers=wrong).status_code == 401
         refused = api.get("/v1/me", headers=wrong)
@@ -93,32 +91,32 @@ class TestWithoutKey:
         assert api.get("/v1/me", headers=headers).status_code == 429
 
     def test_pages_and_files_are_counted_by_their_size(self, api) -> None:
-        layer = exhausted(api, "files")
+        budgets = exhausted(api, "files")
         refused = api.get("/dashboard/plotly.js")
         assert refused.status_code == 429
         assert int(refused.headers["Retry-After"]) > 100
         assert api.get("/v1/me").status_code == 200
-        layer.files._levels.clear()
-        before = layer.files._level("testclient").left
+        budgets.files._levels.clear()
+        before = budgets.files._level("testclient").left
         size = int(api.get("/dashboard/plotly.js").headers["Content-Length"])
-        assert before - layer.files._level("testclient").left == pytest.approx(1 + size / 65_536)
+        assert before - budgets.files._level("testclient").left == pytest.approx(1 + size / 65_536)
 
     def test_twenty_people_behind_one_address_never_wait(self, api) -> None:
         """Each opens the dashboard for the first time, all within a second: all files, compressed."""
-        layer = exhausted(api, "files")
-        layer.files._levels.clear()
-        before = layer.files._level("testclient").left
+        budgets = exhausted(api, "files")
+        budgets.files._levels.clear()
+        before = budgets.files._level("testclient").left
         for name in (*FILES, "plotly.js"):
             assert api.get(f"/dashboard/{name}").status_code == 200
-        assert 20 * (before - layer.files._level("testclient").left) < before
+        assert 20 * (before - budgets.files._level("testclient").left) < before
 
 
 class TestRefusedUser:
     def test_goes_on_too_fast_and_is_refused_from_memory(self, api, key, empty, monkeypatch) -> None:
         """A program that uploads again and again although two of its uploads are in progress."""
         user = api_keys.known_user(f"Bearer {key}")
-        layer = exhausted(api, "refusals")
-        layer.refusals.spend(user, 299)  # one unit is left
+        budgets = exhausted(api, "refusals")
+        budgets.refusals.spend(user, budgets.refusals._units - 1)  # one unit is left
         monkeypatch.setitem(IN_PROGRESS, user, 2)
         upload = {"url": "/v1/datasets", "params": {"name": "x", "format": "csv"}, "content": b"a"}
         assert api.post(**upload).json()["detail"].startswith("you have 2 uploads in progress")

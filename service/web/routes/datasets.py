@@ -14,6 +14,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 from starlette.requests import ClientDisconnect
 
+from service.accounts import api_keys
 from service.config import settings
 from service.datasets import registry
 from service.datasets.schemas import DatasetDetail, DatasetList, Description
@@ -26,7 +27,7 @@ from service.specs.patterns import OWN_NAME, STORABLE
 from service.specs.text import counted
 from service.storage.tables import User
 from service.web.bounded_queue import BoundedQueue
-from service.web.dependencies import Caller, Database, PassingCaller, StrictQuery
+from service.web.dependencies import Authorization, Caller, Database, PassingCaller, StrictQuery
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 CHUNK_BYTES = 2**20
@@ -75,10 +76,17 @@ class UploadQuery(StrictQuery):
     )
 
 
+async def _has_place(authorization: Authorization) -> None:
+    """Refuse uploads beyond the user's limit before anything is looked up in the database."""
+    if (user_id := api_keys.known_user(authorization)) is not None:
+        _refuse_many(user_id)
+
+
 @router.post("", status_code=201, response_model=DatasetDetail, openapi_extra=FILE, summary="Upload a data set")
 async def add(
     request: Request,
     response: Response,
+    _: Annotated[None, Depends(_has_place)],
     user: PassingCaller,
     query: Annotated[UploadQuery, Query()],
     content_length: Annotated[int, Header(ge=0, include_in_schema=False)] = 0,
@@ -96,12 +104,7 @@ async def add(
 @contextmanager
 def _place_of(user: User) -> Iterator[None]:
     """One of the user's uploads at a time. Raises TooMany."""
-    limit = settings().max_uploads_per_user
-    if IN_PROGRESS[user.id] >= limit:
-        raise TooMany(
-            f"you have {counted(limit, 'upload')} in progress, the limit (KOTRAIN_MAX_UPLOADS_PER_USER); wait "
-            "for one to end"
-        )
+    _refuse_many(user.id)
     IN_PROGRESS[user.id] += 1
     try:
         yield
@@ -109,6 +112,15 @@ def _place_of(user: User) -> Iterator[None]:
         IN_PROGRESS[user.id] -= 1
         if not IN_PROGRESS[user.id]:
             del IN_PROGRESS[user.id]
+
+
+def _refuse_many(user_id: UUID) -> None:
+    limit = settings().max_uploads_per_user
+    if IN_PROGRESS[user_id] >= limit:
+        raise TooMany(
+            f"you have {counted(limit, 'upload')} in progress, the limit (KOTRAIN_MAX_UPLOADS_PER_USER); wait "
+            "for one to end"
+        )
 
 
 async def _add(request: Request, name: str, form: Form, user: User, announced_bytes: int) -> Description:
