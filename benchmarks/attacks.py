@@ -50,7 +50,7 @@ from service.operations.embedded.servers import Embedded
 from service.storage import database
 
 REPETITIONS = 3
-SECONDS = 10.0
+SECONDS = 20.0
 GROWTH_MEGABYTES = 300
 MAX_RATIO = 10.0
 CALLS = ("/v1/me", "/healthz")

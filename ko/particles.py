@@ -27,7 +27,7 @@ EMBEDDING_GROUP_SIZE = 64
 
 _EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 _LAYERS = (nn.Linear, nn.Bilinear, _ConvNd, ParametrizationList)
-"""Modules whose first dimension counts neurons; that of a `ParametrizationList` is known by the module around it."""
+"""Modules whose first dimension counts neurons; a `ParametrizationList` is handled with its parent module."""
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm, _NormBase)
 _GATES = {nn.LSTM: 4, nn.LSTMCell: 4, nn.GRU: 3, nn.GRUCell: 3}
 
@@ -68,9 +68,9 @@ def param_groups(
         stacked: pattern of parameter names -> number of matrices of equal height that are stacked in dimension 0
             (default None). For models that stack matrices in one linear layer, such as timm's transformers:
             `{"*.qkv.weight": 3}`.
-        rows: pattern of parameter names -> the dimension with the neurons, None for tensors that shall not collide
-            (default None). With `stacked`, it describes the experts of a mixture: `{"*.experts.*_proj": 1}` if they
-            are stored as (experts, out, in), 2 if as (experts, in, out).
+        rows: pattern of parameter names -> the dimension with the neurons, or None for tensors that must not collide
+            (default None). It replaces what is known of the module. With `stacked`, it describes the experts of a
+            mixture: `{"*.experts.*_proj": 1}` if they are stored as (experts, out, in), 2 if as (experts, in, out).
         **options: options to set in every group, for example `lr` or `gamma`.
 
     Returns:
@@ -80,7 +80,8 @@ def param_groups(
     Raises:
         TypeError: if `model` is not a module.
         ValueError: if a pattern of `stacked` or `rows` matches no parameter, if the first dimension cannot be divided
-            into that number of matrices or is not that of the neurons, if a parameter lacks the dimension, or if
+            into that number of matrices, if `stacked` is given for a layer that keeps its neurons in another dimension,
+            if a parameter lacks the dimension, or if
             FullyShardedDataParallel (FSDP1) has flattened the parameters.
 
     Warns:
@@ -104,6 +105,11 @@ def param_groups(
             raise ValueError(
                 f"stacked: {name} is stored with its neurons in dimension {own['row_dim']}, but matrices are split in "
                 "dimension 0; leave it out"
+            )
+        if "row_dim" not in own and 1 < blocks == p.shape[0]:
+            raise ValueError(
+                f"stacked: each of the {blocks} matrices of {name} {tuple(p.shape)} would have one row; name the "
+                "dimension of the neurons with rows"
             )
         if not p.ndim or blocks < 1 or p.shape[0] % blocks:
             raise ValueError(f"stacked: {name} of shape {tuple(p.shape)} cannot be split into {blocks} equal matrices")
@@ -136,17 +142,19 @@ def _matching(
 
 def _warn_of_unknown(model: nn.Module, described: Collection[Tensor]) -> None:
     """Warn of tensors that may stack matrices, such as the experts of a mixture, or have another dimension first."""
-    unknown: dict[tuple[type[nn.Module], str], Tensor] = {}
+    names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
+    unknown: dict[tuple[type[nn.Module], str, torch.Size], list[str]] = {}
     for module in model.modules():
         if not isinstance(module, (*_LAYERS, *_NORMS)):
             for name, p, _ in _tensors(module):
                 if p.ndim >= 3 and 1 < p.shape[0] < p.numel() and p not in described:
-                    unknown[type(module), name] = p
-    for (kind, name), p in unknown.items():
+                    unknown.setdefault((type(module), name, p.shape), []).append(names[p])
+    for (_, _, shape), found in unknown.items():
+        others = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         warnings.warn(
-            f"{kind.__name__}.{name} of shape {tuple(p.shape)} is read as {p.shape[0]} neurons; if it stacks matrices, "
-            f'or its neurons are another dimension, pass stacked={{"*.{name}": NUMBER}} and rows={{"*.{name}": '
-            "DIMENSION or None}",
+            f"{found[0]}{others} of shape {tuple(shape)} is read as {shape[0]} neurons. If it stacks matrices, or its "
+            f'neurons are another dimension, pass stacked={{"{found[0]}": NUMBER}} and rows={{"{found[0]}": '
+            "DIMENSION}; the dimension None switches its collisions off",
             stacklevel=3,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -48,6 +49,8 @@ from service.web.routes import (
 
 MAX_REQUESTS = 16
 """Requests that one process works on at a time."""
+KEYS_SECONDS = 1.0
+"""Interval at which keys are looked up that were refused as unknown."""
 DESCRIPTION = """
 Training as a service for people who compare neural-network optimizers on a shared lab GPU server.
 
@@ -60,18 +63,30 @@ All endpoints except `/healthz` and `/readyz` require the header `Authorization:
 async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     """Create and close the hub of the event streams.
 
-    The server needs it too, to end open streams on shutdown, and refuses requests by their budgets before parsing them.
+    The server uses the hub to end open streams at shutdown, and `refusal` to refuse requests before it parses them.
 
     Uploads that ended with an earlier process are deleted.
     """
     with suppress(OSError):  # the data folder may be read-only, or not mounted yet
         await run_in_threadpool(remove_leftovers, settings().data)
-    if settings().database_url is not None:
-        with suppress(SQLAlchemyError):  # it may start later
-            await run_in_threadpool(api_keys.remember_all)
     app.state.hub = Hub()
+    keys_watch = asyncio.create_task(_remember_keys(app.state.budgets))
     yield {"hub": app.state.hub, "refusal": app.state.budgets.refusal}
+    keys_watch.cancel()
     app.state.hub.close()
+
+
+async def _remember_keys(budgets: Budgets) -> None:
+    """Know all keys from the start, and those made by another process since then, before a limit applies to them."""
+    budgets.has_refused_key = settings().database_url is not None
+    while True:
+        if budgets.has_refused_key:
+            budgets.has_refused_key = False
+            try:
+                await run_in_threadpool(api_keys.remember_all)
+            except SQLAlchemyError:  # the database may start later
+                budgets.has_refused_key = True
+        await asyncio.sleep(KEYS_SECONDS)
 
 
 def create_app() -> FastAPI:
@@ -109,7 +124,7 @@ def create_app() -> FastAPI:
     app.add_middleware(
         KeyFirst, find_key=api_keys.key_in, authenticate=passing_caller, turns=turns, streaming=STREAMING
     )
-    app.add_middleware(BudgetLimit, budgets=app.state.budgets)
+    app.add_middleware(BudgetLimit, budgets=app.state.budgets, streaming=STREAMING)
     app.add_middleware(Pieces)
     app.add_middleware(HeadAsGet)
     app.add_middleware(KnownHosts, names=settings().hosts)

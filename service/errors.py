@@ -11,7 +11,7 @@ KotrainError
 ├── Misdirected          421  the name in `Host` is not one of this server
 ├── Unreadable           415  the body is not declared as JSON
 ├── TooMany              429  this client or user has too many requests; try again
-├── TooManyConnections   503
+├── TooManyConnections   503  the server has no room for the connection; try again
 ├── StorageFull          507  the disk is almost full
 └── Unavailable          503  a dependency is unavailable; try again
 """

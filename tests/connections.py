@@ -1,6 +1,5 @@
-"""What the process that runs the tests keeps of an installation: settings, connections, queue and file store.
-
-And the statements that it sends.
+"""What the process that runs the tests keeps of an installation (settings, connections, queue and file store), and the
+statements that it sends.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from service.specs.summary import Summary
 from service.specs.training import TrainSpec
 from workers.messages import (
     CHECKPOINT,
+    CHECKPOINT_FAILED,
     FAILURE,
     NOTE,
     PAUSE,
@@ -31,7 +32,6 @@ from workers.messages import (
     RESULT,
     STARTED,
     UNABLE,
-    UNSAVED,
     Assignment,
     memory_text,
 )
@@ -64,7 +64,10 @@ def main(pipe: Connection, assignment: Assignment) -> None:
             data_dir=assignment.data_dir,
             report_start=messenger.report_start,
             checkpoints=CheckpointWriter(
-                assignment.folder, assignment.checkpoint_seconds, messenger.report_saved, messenger.report_unsaved
+                assignment.folder,
+                assignment.checkpoint_seconds,
+                messenger.report_saved,
+                messenger.report_checkpoint_failure,
             ),
             resume=assignment.resume,
         )
@@ -128,8 +131,8 @@ class _Messenger:
         self._send_all_points()  # all points up to the checkpoint must precede it
         self._pipe.send((CHECKPOINT, *saved))
 
-    def report_unsaved(self, text: str) -> None:
-        self._pipe.send((UNSAVED, text))
+    def report_checkpoint_failure(self, text: str) -> None:
+        self._pipe.send((CHECKPOINT_FAILED, text))
 
     def should_stop(self) -> Stop | None:
         now = time.perf_counter()

@@ -34,7 +34,7 @@ MAX_PENDING_POINTS = 3_000_000
 """Pending points of a job at which its training waits: about 300 MB, hours without a database."""
 MAX_SENT_POINTS = 200_000
 """Points of a job per heartbeat, so that it takes much less than a lease."""
-SAVED_AGAIN = "checkpoints are stored again"
+CHECKPOINTS_RESUMED = "a checkpoint is stored again"
 
 
 def _size(batch: Batch) -> int:
@@ -58,6 +58,7 @@ class AttemptState:
         self.environment: Environment | None = None
         self.message: str | None = None
         """Why the newest checkpoint is not stored."""
+        self._failed_step = 0
         self._lock = threading.Lock()
         self._pending: list[Batch] = []
         self._points: dict[str, Columns] = {}
@@ -85,15 +86,20 @@ class AttemptState:
         """Add a stored checkpoint, after the points up to its step."""
         with self._lock:
             self._checkpoints.append(written)
-            if self.message is not None:
+            if self.message is not None and written.step > self._failed_step:
                 self.message = None
-                self._notes.append(SAVED_AGAIN)
+                self._notes.append(f"{CHECKPOINTS_RESUMED}: step {written.step}")
 
-    def set_unsaved(self, text: str) -> None:
-        """Record that a checkpoint could not be stored; until one is, the job has this message."""
+    def report_checkpoint_failure(self, cause: str, step: int | None = None) -> None:
+        """Record that the checkpoint of a step, by default the last known one, could not be stored.
+
+        Until a later one is stored, the job has the cause as its message. The history has the first failure.
+        """
         with self._lock:
-            self.message = text
-            self._notes.append(text)
+            self._failed_step = max(self._failed_step, self.step if step is None else step)
+            if cause != self.message:
+                self._notes.append(f"{cause} (step {self._failed_step})")
+            self.message = cause
 
     def add_note(self, text: str) -> None:
         """Add a message for the history of the job."""

@@ -238,9 +238,9 @@ class _Monitor:
                 self._uploads.add(Written(step, name, size_bytes, sha256, seconds))
             case (messages.NOTE, text):
                 state.add_note(text)
-            case (messages.UNSAVED, text):
+            case (messages.CHECKPOINT_FAILED, text):
                 log.warning("job %s: %s", self._claim.job_id, text)
-                state.set_unsaved(text)
+                state.report_checkpoint_failure(text)
             case (messages.RESULT, summary):
                 outcome.summary = Summary.model_validate(summary)
             case (messages.UNABLE, text):

@@ -43,7 +43,7 @@ class Beat:
     total_steps: int | None
     batches: Sequence[Batch]
     message: str | None = None
-    """What its user should know now."""
+    """Shown as the message of the running job; None clears it."""
 
 
 class Instruction(Enum):

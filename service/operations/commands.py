@@ -199,25 +199,33 @@ def _check_schema() -> None:
 
 
 class Server(uvicorn.Server):
-    """Closes event streams at shutdown instead of waiting for them to end, and logs failed accepts briefly.
-
-    Full garbage collections, which stop everything for 0.1 s, leave out what exists at the start.
-    """
+    """Closes event streams at shutdown instead of waiting for them to end, and logs failed accepts briefly."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start as uvicorn does."""
         asyncio.get_running_loop().set_exception_handler(connections.AcceptErrors())
         await super().startup(sockets)
-        for listener in sockets or []:
-            listener.listen(stack.BACKLOG)  # asyncio has set it to the number of connections that it accepts at once
-        garbage_collection.collect()
-        garbage_collection.freeze()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the streams, then shut down as uvicorn does."""
         if "hub" in self.lifespan.state:
             self.lifespan.state["hub"].close()
         await super().shutdown(sockets)
+
+
+class _OnlyServer(Server):
+    """The server of a process that does nothing else."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start as uvicorn does.
+
+        Objects that exist then are frozen: a full garbage collection would stop the event loop for 0.1 s.
+        """
+        await super().startup(sockets)
+        for listener in sockets or []:
+            listener.listen(stack.BACKLOG)  # asyncio has set it to the number of connections that it accepts at once
+        garbage_collection.collect()
+        garbage_collection.freeze()
 
 
 def _serve(listener: socket.socket) -> None:
@@ -248,14 +256,14 @@ def _serve(listener: socket.socket) -> None:
         forwarded_allow_ips=settings().trusted_proxies,
     )
     logging.getLogger("uvicorn.access").addFilter(connections.without_query)
-    server = Server(config)
+    server = _OnlyServer(config)
     server.run(sockets=[listener])
     if not server.started:
         raise typer.Exit(1)
 
 
 def _stop_at_end_of_input() -> None:
-    """Stop with the program at the other end of the pipe, however that ends."""
+    """Stop when the program at the other end of standard input ends, even if it is killed."""
     while os.read(0, 4096):
         pass
     os.kill(os.getpid(), signal.SIGTERM)

@@ -13,20 +13,22 @@ import json
 import logging
 import re
 import resource
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import h11
+from uuid_utils.compat import uuid7
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from service.errors import KotrainError, TooManyConnections
+from service.specs.text import counted
 
 log = logging.getLogger(__name__)
 
-Refusal = Callable[[str, str | None], KotrainError | None]
-"""Address and value of `Authorization` -> why requests to the API are refused now."""
+_UPLOAD = re.compile(rb"POST [^ ?]*/v1/datasets[ ?]")
 _TO_API = re.compile(rb"[A-Z]+ [^ ?]*/v1/")
 _AUTHORIZATION = re.compile(rb"\r\nauthorization:[ \t]*([^\r\n]*)", re.IGNORECASE)
 
@@ -35,12 +37,12 @@ RESERVED_DESCRIPTORS = 256
 MAX_DESCRIPTORS = 65_536
 """More would only make loops over all descriptors slow."""
 ACCEPTED_AT_ONCE = 16
-"""So that requests in progress wait for few new ones, also if 1,000 clients connect at once."""
+"""Connections accepted per turn of the event loop, so that a burst of 1,000 does not delay requests in progress."""
 LINGER_SECONDS = 1.0
 """Time in which a refused client can read the response, before the socket is closed."""
-MAX_LINGERING = 64
-ACCEPT_LOG_SECONDS = 60.0
-"""Interval at which failed accepts are logged."""
+MAX_LINGERING, MAX_LINGERING_PER_ADDRESS = 256, 64
+LOG_SECONDS = 60.0
+"""Interval at which failed accepts and refusals are logged."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,13 @@ def protocol(limits: Limits) -> type[H11Protocol]:
     return type("LimitedProtocol", (_LimitedProtocol,), {"limits": limits, "pool": _Pool(limits)})
 
 
+class Refusal(Protocol):
+    """Why a request to the API is refused now, by address and value of `Authorization`."""
+
+    def __call__(self, address: str, authorization: str | None, *, is_upload: bool) -> KotrainError | None:
+        """None if it is not."""
+
+
 class _Pool:
     """The connections of a server, and which of them wait for their client."""
 
@@ -80,7 +89,8 @@ class _Pool:
         self._limits = limits
         self._by_address: Counter[str] = Counter()
         self._waiting: dict[_LimitedProtocol, None] = {}  # in the order in which they began to wait
-        self.lingering = 0
+        self._lingering: Counter[str] = Counter()
+        self.refused = _RefusalLog()
 
     def admit(self, connection: _LimitedProtocol) -> bool:
         """Add a connection. At a limit, one that has waited longest for its client gives way; False if none waits."""
@@ -107,6 +117,19 @@ class _Pool:
         """A connection has a complete request."""
         self._waiting.pop(connection, None)
 
+    def linger(self, address: str) -> bool:
+        """Count a refused connection that stays open, if there are few; false otherwise."""
+        if self._lingering[address] >= MAX_LINGERING_PER_ADDRESS or self._lingering.total() >= MAX_LINGERING:
+            return False
+        self._lingering[address] += 1
+        return True
+
+    def end_lingering(self, address: str) -> None:
+        """A refused connection is closed."""
+        self._lingering[address] -= 1
+        if not self._lingering[address]:
+            del self._lingering[address]
+
     def remove(self, connection: _LimitedProtocol) -> None:
         """A connection is closed."""
         self._waiting.pop(connection, None)
@@ -124,6 +147,7 @@ class _LimitedProtocol(H11Protocol):
     address = ""
     _is_admitted = False
     _is_closed = False
+    _lingering: asyncio.TimerHandle | None = None
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -149,6 +173,7 @@ class _LimitedProtocol(H11Protocol):
             self._is_closed = True
             self.pool.remove(self)
         self._stop_timers()
+        self._end_lingering()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -235,30 +260,37 @@ class _LimitedProtocol(H11Protocol):
     def _refusal(self, data: bytes) -> KotrainError | None:
         """Why a request that begins with this data is refused.
 
-        Only if the data has all headers: the application refuses others, for a tenfold CPU time. Behind a proxy, too,
-        where it knows the address.
+        Only if the data has all headers. Otherwise the application refuses it, which takes ten times the CPU time. It
+        also does so behind a proxy, because only the application knows the client's address.
         """
         is_next = self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]
         end = data.find(b"\r\n\r\n")
         if not is_next or end < 0 or not _TO_API.match(data) or self.config.proxy_headers:
             return None
         refusal: Refusal | None = self.app_state.get("refusal")
+        if refusal is None:
+            return None
         keys = _AUTHORIZATION.findall(data[:end])
-        return refusal(self.address, keys[0].decode("latin-1") if keys else None) if refusal else None
+        authorization = keys[0].decode("latin-1").strip() if keys else None
+        return refusal(self.address, authorization, is_upload=bool(_UPLOAD.match(data)))
 
     def _refuse(self, error: KotrainError) -> None:
         """Answer with the error, and close the socket once the client had time to read it."""
+        self._stop_timers()
+        self._unset_keepalive_if_required()
         self.pool.wait(self)
-        if self.pool.lingering >= MAX_LINGERING:
-            self.abort()
-            return
-        self.pool.lingering += 1
+        self.pool.refused.count(error)
         self.transport.write(_response(error))
-        self.loop.call_later(LINGER_SECONDS, self._end_refusal)
+        if self.pool.linger(self.address):
+            self._lingering = self.loop.call_later(LINGER_SECONDS, self.abort)
+        else:
+            self.transport.close()
 
-    def _end_refusal(self) -> None:
-        self.pool.lingering -= 1
-        self.abort()
+    def _end_lingering(self) -> None:
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
+            self.pool.end_lingering(self.address)
 
     def _stop_timers(self) -> None:
         self._request.stop()
@@ -295,7 +327,7 @@ def without_query(record: logging.LogRecord) -> bool:
 
 
 def _response(error: KotrainError) -> bytes:
-    """The response to a connection that is closed then."""
+    """The error as an HTTP response that closes the connection."""
     body = json.dumps(
         {
             "type": f"https://kotrain.invalid/problems/{error.slug}",
@@ -309,11 +341,28 @@ def _response(error: KotrainError) -> bytes:
         f"HTTP/1.1 {error.status.value} {error.status.phrase}",
         "Content-Type: application/problem+json",
         *(f"{name}: {value}" for name, value in error.headers.items()),
+        f"X-Request-ID: {uuid7()}",
         "X-Content-Type-Options: nosniff",
         "Connection: close",
         f"Content-Length: {len(body)}",
     ]
     return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+class _RefusalLog:
+    """Logs how many connections were refused, once per interval."""
+
+    def __init__(self) -> None:
+        self._logged_at = float("-inf")
+        self._refused = 0
+
+    def count(self, error: KotrainError) -> None:
+        """Count a refusal."""
+        self._refused += 1
+        now = time.monotonic()
+        if now - self._logged_at >= LOG_SECONDS:
+            log.warning("%s refused at the connection, the last one: %s", counted(self._refused, "request"), error)
+            self._logged_at, self._refused = now, 0
 
 
 class AcceptErrors:
@@ -329,6 +378,6 @@ class AcceptErrors:
         """Log the error."""
         if "accept" not in str(context.get("message", "")):
             loop.default_exception_handler(context)
-        elif loop.time() - self._logged_at >= ACCEPT_LOG_SECONDS:
+        elif loop.time() - self._logged_at >= LOG_SECONDS:
             self._logged_at = loop.time()
             log.error("cannot accept connections: %s", context.get("exception"))

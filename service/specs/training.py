@@ -79,7 +79,7 @@ class TaskSpec(Frozen):
         None,
         ge=1,
         le=10**9,
-        description="Steps between validations; null: an epoch, or a tenth of the budget in steps if that is shorter.",
+        description="Steps between validations; null: an epoch, or a tenth of the steps of a shorter budget.",
     )
     log_every_steps: int = Field(10, ge=1, le=10**9, description="Steps between points of the training metrics.")
     diagnostics_every_steps: int | None = Field(

@@ -148,7 +148,8 @@ class Job(Base):
     status: Mapped[str] = mapped_column(default=JobStatus.QUEUED.value)
     reason: Mapped[str | None]
     message: Mapped[str | None]
-    """Error message for users: the last lines of a traceback, or which worker was lost."""
+    """For users: why it failed (the last lines of a traceback, or which worker was lost); while it runs, why its newest
+    checkpoint is not stored."""
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     attempt: Mapped[int] = mapped_column(default=0)
     failures: Mapped[int] = mapped_column(default=0)

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import TooMany
+from service.specs.text import counted
 from service.web.problem_details import respond
 
 MAX_LEVELS = 10_000
@@ -46,18 +47,18 @@ class Budget:
         """Forget what was spent."""
         self._levels.clear()
 
-    def wait_seconds(self, who: Hashable) -> float:
+    def wait_seconds(self, holder: Hashable) -> float:
         """Seconds until there is a unit; 0 if there is one now."""
-        return max(0.0, (1 - self._level(who).left) / self._per_second)
+        return max(0.0, (1 - self._level(holder).left) / self._per_second)
 
-    def spend(self, who: Hashable, units: float) -> None:
+    def spend(self, holder: Hashable, units: float) -> None:
         """Take units, also more than are left."""
-        self._level(who).left -= units
+        self._level(holder).left -= units
 
-    def _level(self, who: Hashable) -> _Level:
+    def _level(self, holder: Hashable) -> _Level:
         now = self._clock()
-        level = self._levels.setdefault(who, _Level(self._units, now))
-        self._levels.move_to_end(who)
+        level = self._levels.setdefault(holder, _Level(self._units, now))
+        self._levels.move_to_end(holder)
         if len(self._levels) > MAX_LEVELS:
             self._levels.popitem(last=False)
         level.left = min(self._units, level.left + (now - level.at) * self._per_second)
@@ -78,9 +79,9 @@ def client_address(scope: Scope) -> str:
 class Budgets:
     """Budgets of refused requests and of pages and files.
 
-    Each request without a valid key costs its address a unit, each that is answered with 429 its user. A page or file
-    costs its address one and another per 64 kB. Users are not affected by others at their address, except in pages and
-    files.
+    A request without a valid key costs its address one unit; an upload that is answered with 429 costs its user one. A
+    page or file costs its address one unit and another per 64 kB. Users are not affected by others at their address,
+    except in pages and files.
 
     Args:
         user_of: the user of a value of `Authorization`, if it was valid the last time.
@@ -90,51 +91,82 @@ class Budgets:
         self.user_of = user_of
         self.refusals = Budget(units=60, per_second=5)
         self.files = Budget(units=4_000, per_second=200)
+        self.has_refused_key = False
+        """Whether a request with an unknown key was refused, which may be a key made meanwhile."""
 
     def refill(self) -> None:
         """Forget what was spent."""
         for budget in (self.refusals, self.files):
             budget.refill()
 
-    def refusal(self, address: str, authorization: str | None, *, of_file: bool = False) -> TooMany | None:
-        """Why a request is refused; None if its budget has a unit."""
-        user = None if of_file else self.user_of(authorization)
-        wait = (self.files if of_file else self.refusals).wait_seconds(user or address)
-        if wait <= 0:
-            return None
-        what = "pages and files" if of_file else "requests without a valid API key" if user is None else "refusals"
-        whose = "from this address" if user is None else "for this user"
-        return TooMany(f"too many {what} {whose}; try again in some seconds", math.ceil(wait))
+    def refusal(self, address: str, authorization: str | None, *, is_upload: bool) -> TooMany | None:
+        """Why a request to the API is refused; None if its budget has a unit."""
+        user = self.user_of(authorization)
+        if user is not None:
+            wait = self.refusals.wait_seconds(user) if is_upload else 0
+            return _too_many("refused uploads of this user", wait)
+        error = _too_many("requests without a valid API key from this address", self.refusals.wait_seconds(address))
+        self.has_refused_key |= error is not None and authorization is not None
+        return error
+
+    def refusal_of_file(self, address: str) -> TooMany | None:
+        """Why a request for a page or file is refused; None if its budget has a unit."""
+        return _too_many("pages and files from this address", self.files.wait_seconds(address))
+
+
+def _too_many(what: str, wait_seconds: float) -> TooMany | None:
+    seconds = math.ceil(wait_seconds)
+    return TooMany(f"too many {what}; try again in {counted(seconds, 'second')}", seconds) if seconds > 0 else None
 
 
 class BudgetLimit:
-    """Answers 429, without a thread or a connection, to requests whose budget is used up, and counts the others."""
+    """Answers 429, without a thread or a connection, to requests whose budget is used up, and counts the others.
 
-    def __init__(self, app: ASGIApp, budgets: Budgets) -> None:
+    Args:
+        app: the application.
+        budgets: of the application.
+        streaming: routes of uploads, each as "METHOD /path".
+    """
+
+    def __init__(self, app: ASGIApp, budgets: Budgets, streaming: frozenset[str]) -> None:
         self.app = app
         self.budgets = budgets
+        self.streaming = streaming
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and count what it costs."""
         if scope["type"] != "http" or scope["path"] in ("/healthz", "/readyz"):
             await self.app(scope, receive, send)
             return
-        of_file = is_static(scope)
-        address, authorization = client_address(scope), Headers(scope=scope).get("Authorization")
-        if (error := self.budgets.refusal(address, authorization, of_file=of_file)) is not None:
-            await respond(Request(scope), error)(scope, receive, send)
-            return
-        user = self.budgets.user_of(authorization)  # before the request, which may forget the key
+        address = client_address(scope)
+        if is_static(scope):
+            error = self.budgets.refusal_of_file(address)
 
-        async def count(message: Message) -> None:
-            if of_file:
+            def cost(message: Message) -> None:
                 size = len(message.get("body", b"")) / UNIT_BYTES
                 self.budgets.files.spend(address, 1 if message["type"] == "http.response.start" else size)
-            elif message["type"] == "http.response.start" and message["status"] in (401, 429):
-                self.budgets.refusals.spend(user or address, 1)
+        else:
+            authorization = Headers(scope=scope).get("Authorization")
+            is_upload = f"{scope['method']} {scope['path']}" in self.streaming
+            error = self.budgets.refusal(address, authorization, is_upload=is_upload)
+            user = self.budgets.user_of(authorization)  # before the request, which may forget the key
+
+            def cost(message: Message) -> None:
+                status = message.get("status")
+                if status == 401:
+                    self.budgets.refusals.spend(address, 1)
+                elif status == 429 and is_upload and user is not None:
+                    self.budgets.refusals.spend(user, 1)
+
+        if error is not None:
+            await respond(Request(scope), error)(scope, receive, send)
+            return
+
+        async def send_and_count(message: Message) -> None:
+            cost(message)
             await send(message)
 
-        await self.app(scope, receive, count)
+        await self.app(scope, receive, send_and_count)
 
 
 class Turns:

@@ -108,7 +108,7 @@ class RequestTurns:
         self._user_of = user_of
 
     async def take(self, scope: Scope) -> Callable[[], None]:
-        """Wait for a turn; the function that ends it, which may be called again."""
+        """Wait for a turn. Returns a function that ends it; further calls have no effect."""
         who = self._user_of(Headers(scope=scope).get("Authorization")) or client_address(scope)
         await self._turns.take(who)
         is_held = True
@@ -142,7 +142,7 @@ class KeyFirst:
     Args:
         app: the application.
         find_key: raises a `KotrainError` if the value of `Authorization` has no key.
-        authenticate: raises one for a wrong key; called in a thread.
+        authenticate: raises a `KotrainError` for a wrong key; called in a thread.
         turns: one is held during the check.
         streaming: routes that read their body themselves, after they have checked the key.
     """

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import socket
+from contextlib import ExitStack
 
+import httpx2
 import pytest
 
+from service import app
 from service.accounts import api_keys
+from service.config import settings
 from service.web.budgets import MAX_LEVELS, Budget, Budgets, Turns
 from service.web.routes.datasets import IN_PROGRESS
 from tests.clients import client
 from tests.connections import statements
+from tests.integration.streams.conftest import served
 from tests.integration.test_dashboard import FILES
+from tests.waiting import until
 
 
 class Clock:
@@ -43,18 +50,28 @@ class TestBudget:
         assert budget.wait_seconds(str(MAX_LEVELS)) == 2
 
 
-def exhausted(ada, name: str) -> Budgets:
-    """Empty a budget of the client's address."""
-    budgets = ada.app.state.budgets
-    budgets.refill()
-    for budget in (budgets.refusals, budgets.files):
-        budget._clock = Clock()  # it is not refilled
-    getattr(budgets, name).spend("testclient", 100_000)
-    return budgets
+def look_ups(sent) -> list[str]:
+    """Statements of requests; those that look up all keys belong to the application."""
+    return [statement for statement, _ in sent if "LIMIT" not in statement]
+
+
+@pytest.fixture
+def exhausted(monkeypatch):
+    """Empties a budget of the client's address; budgets are not refilled."""
+
+    def exhausted(api, name: str) -> Budgets:
+        budgets = api.app.state.budgets
+        budgets.refill()
+        for budget in (budgets.refusals, budgets.files):
+            monkeypatch.setattr(budget, "_clock", Clock())
+        getattr(budgets, name).spend("testclient", 100_000)
+        return budgets
+
+    return exhausted
 
 
 class TestWithoutKey:
-    def test_refused_keys_are_counted(self, api) -> None:
+    def test_refused_keys_are_counted(self, api, exhausted) -> None:
         budgets = exhausted(api, "refusals")
         budgets.refusals.spend("testclient", -100_000 + budgets.refusals._units - 1)  # one unit is left
         wrong = {"Authorization": "Bearer kt_wrong"}
@@ -64,7 +81,7 @@ class TestWithoutKey:
         assert refused.headers["Retry-After"] == "1"
         assert refused.json()["detail"].startswith("too many requests without a valid API key from this address")
 
-    def test_users_of_the_same_address_are_not_affected(self, api) -> None:
+    def test_users_of_the_same_address_are_not_affected(self, api, exhausted) -> None:
         assert api.get("/v1/me").status_code == 200
         exhausted(api, "refusals")
         assert api.get("/v1/me").status_code == 200
@@ -72,7 +89,7 @@ class TestWithoutKey:
         assert api.get("/healthz").status_code == api.get("/readyz").status_code == 200
         assert api.get("/").status_code == 200
 
-    def test_new_keys_are_known_before_their_first_use(self, api, as_admin) -> None:
+    def test_new_keys_are_known_before_their_first_use(self, api, as_admin, exhausted) -> None:
         made = as_admin("/v1/keys", {"user": "bob"})["key"]
         older = api_keys.create("carol")
         api_keys._KNOWN.clear()
@@ -81,7 +98,23 @@ class TestWithoutKey:
         for key in (made, older):
             assert api.get("/v1/me", headers={"Authorization": f"Bearer {key}"}).status_code == 200
 
-    def test_revoked_key_counts_as_unknown(self, api, as_admin) -> None:
+    def test_keys_made_by_another_process_become_known(self, api, monkeypatch, exhausted) -> None:
+        """Also if another client of the address keeps its budget empty."""
+        monkeypatch.setattr(app, "KEYS_SECONDS", 0.05)
+        made = api_keys.create("dave")
+        api_keys._KNOWN.clear()
+        exhausted(api, "refusals")
+        headers = {"Authorization": f"Bearer {made}"}
+        assert api.get("/v1/me", headers=headers).status_code == 429
+        until(lambda: api.get("/v1/me", headers=headers).status_code == 200)
+        assert api.get("/v1/me", headers={"Authorization": "Bearer kt_wrong"}).status_code == 429
+
+    def test_request_without_a_key_takes_no_query(self, api) -> None:
+        with statements() as sent:
+            assert api.post("/v1/jobs", json={}, headers={"Authorization": ""}).status_code == 401
+        assert not look_ups(sent)
+
+    def test_revoked_key_counts_as_unknown(self, api, as_admin, exhausted) -> None:
         key = as_admin("/v1/keys", {"user": "bob"})
         headers = {"Authorization": f"Bearer {key['key']}"}
         assert api.get("/v1/me", headers=headers).status_code == 200
@@ -90,7 +123,7 @@ class TestWithoutKey:
         exhausted(api, "refusals")
         assert api.get("/v1/me", headers=headers).status_code == 429
 
-    def test_pages_and_files_are_counted_by_their_size(self, api) -> None:
+    def test_pages_and_files_are_counted_by_their_size(self, api, exhausted) -> None:
         budgets = exhausted(api, "files")
         refused = api.get("/dashboard/plotly.js")
         assert refused.status_code == 429
@@ -101,7 +134,7 @@ class TestWithoutKey:
         size = int(api.get("/dashboard/plotly.js").headers["Content-Length"])
         assert before - budgets.files._level("testclient").left == pytest.approx(1 + size / 65_536)
 
-    def test_twenty_people_behind_one_address_never_wait(self, api) -> None:
+    def test_twenty_people_behind_one_address_never_wait(self, api, exhausted) -> None:
         """Each opens the dashboard for the first time, all within a second: all files, compressed."""
         budgets = exhausted(api, "files")
         budgets.files._levels.clear()
@@ -112,7 +145,7 @@ class TestWithoutKey:
 
 
 class TestRefusedUser:
-    def test_goes_on_too_fast_and_is_refused_from_memory(self, api, key, empty, monkeypatch) -> None:
+    def test_is_refused_without_a_query_once_budget_is_empty(self, api, key, empty, monkeypatch, exhausted) -> None:
         """A program that uploads again and again although two of its uploads are in progress."""
         user = api_keys.known_user(f"Bearer {key}")
         budgets = exhausted(api, "refusals")
@@ -122,10 +155,25 @@ class TestRefusedUser:
         assert api.post(**upload).json()["detail"].startswith("you have 2 uploads in progress")
         with statements() as sent:
             refused = api.post(**upload)
-        assert (refused.status_code, refused.headers["Retry-After"], sent) == (429, "1", [])
-        assert refused.json()["detail"].startswith("too many refusals for this user")
-        other = {"Authorization": f"Bearer {api_keys.create('bob')}"}
-        assert api.get("/v1/me", headers=other).status_code == 200
+        assert (refused.status_code, refused.headers["Retry-After"], look_ups(sent)) == (429, "1", [])
+        assert refused.json()["detail"].startswith("too many refused uploads of this user; try again in 1 second")
+        assert api.get("/v1/me").status_code == 200
+
+
+def test_uploads_take_no_turn_while_they_are_received(key, empty, monkeypatch) -> None:
+    """More of them than a user has turns; the user's other calls are answered meanwhile."""
+    monkeypatch.setenv("KOTRAIN_MAX_UPLOADS_PER_USER", "20")
+    settings.cache_clear()
+    uploads = app.MAX_REQUESTS
+    with served(key) as server, ExitStack() as stack:
+        for number in range(uploads):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            head = f"POST /v1/datasets?format=csv&name=x{number} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+            connection.sendall(f"{head}Authorization: Bearer {key}\r\nContent-Length: 9\r\n\r\na".encode())
+        until(lambda: IN_PROGRESS.total() == uploads)
+        headers = {"Authorization": f"Bearer {key}"}
+        assert httpx2.get(f"{server.url}/v1/me", headers=headers, timeout=20).status_code == 200
+    until(lambda: not IN_PROGRESS)
 
 
 def test_openapi_document_is_compressed_once_and_revalidated(api) -> None:

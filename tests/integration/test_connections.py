@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
 
 import pytest
 import uvicorn
 
+from service.errors import TooMany
 from service.operations import connections
-from service.operations.connections import AcceptErrors, Limits
+from service.operations.connections import MAX_LINGERING_PER_ADDRESS, AcceptErrors, Limits
 from service.web.middleware import Pieces
 
 LIMITS = Limits(connections=8, per_address=4, request_seconds=0.4, read_seconds=0.4, streaming=frozenset({"POST /big"}))
 LARGE = b"x" * 20_000_000
 
 
+def refusal(address: str, authorization: str | None, *, is_upload: bool) -> TooMany | None:
+    """Refuse all but the known key, and its uploads, too."""
+    return TooMany("too many", 3) if authorization != "Bearer known" or is_upload else None
+
+
 async def application(scope, receive, send) -> None:
     """Answers with the size of the body; `/large` with 20 MB."""
-    if scope["type"] != "http":
+    if scope["type"] == "lifespan":
+        scope["state"]["refusal"] = refusal
+        for event in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{event}.complete"})
         return
     size = 0
     while scope["path"] != "/early":
@@ -39,10 +53,13 @@ async def application(scope, receive, send) -> None:
 
 
 @contextmanager
-def served(limits: Limits) -> Iterator[int]:
+def served(limits: Limits, **options: Any) -> Iterator[int]:
     """The port of a server with these limits."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(Pieces(application), http=connections.protocol(limits), log_config=None, lifespan="off")
+        protocol = connections.protocol(limits)
+        config = uvicorn.Config(
+            Pieces(application), http=protocol, log_config=None, lifespan="on", **{"proxy_headers": False} | options
+        )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=asyncio.run, args=(server.serve([listener]),))
         thread.start()
@@ -199,6 +216,66 @@ def test_closes_connection_whose_last_bytes_are_not_read(port: int) -> None:
             received += len(connection.recv(65_536))
         time.sleep(1)
         assert len(answer(connection)) + received < len(LARGE) + 200
+
+
+def request(path: str = "/v1/me", key: str = "", method: str = "GET", prefix: str = "") -> bytes:
+    header = f"authorization: Bearer {key}\r\n" if key else ""
+    return f"{method} {prefix}{path} HTTP/1.1\r\nHost: x\r\n{header}Content-Length: 0\r\n\r\n".encode()
+
+
+class TestRefusalAtTheConnection:
+    def test_is_a_response_that_closes_the_connection(self, port: int) -> None:
+        with connect(port, request()) as connection:
+            head, _, body = answer(connection).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 429 Too Many Requests\r\n")
+        headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
+        assert (headers["Retry-After"], headers["Connection"]) == ("3", "close")
+        assert UUID(headers["X-Request-ID"]).version == 7
+        assert int(headers["Content-Length"]) == len(body)
+        assert json.loads(body)["detail"] == "too many"
+
+    @pytest.mark.parametrize(
+        ("sent", "status"),
+        [
+            (request(key="known"), 200),
+            (request(key="other"), 429),
+            (request(prefix="/kotrain"), 429),
+            (request("/v1/datasets?name=x", "known", "POST"), 429),
+            (request("/v1/datasets", "known"), 200),
+            (request("/"), 200),
+            (request("/?next=/v1/me"), 200),
+        ],
+    )
+    def test_of_requests_to_the_api(self, port: int, sent: bytes, status: int) -> None:
+        with connect(port, sent) as connection:
+            assert connection.recv(1000).startswith(f"HTTP/1.1 {status} ".encode())
+
+    def test_of_a_later_request_on_a_kept_connection(self, port: int) -> None:
+        with connect(port) as connection:
+            keep_alive_get(connection)
+            connection.sendall(request())
+            assert answer(connection).startswith(b"HTTP/1.1 429 ")
+
+    def test_is_left_to_the_application_if_headers_come_in_pieces(self, port: int) -> None:
+        whole = request()
+        with connect(port, whole[:30]) as connection:
+            time.sleep(0.05)
+            connection.sendall(whole[30:])
+            assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
+
+    def test_is_left_to_the_application_behind_a_proxy(self) -> None:
+        with served(LIMITS, proxy_headers=True) as port, connect(port, request()) as connection:
+            assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
+
+    def test_many_at_once_are_answered(self) -> None:
+        """Beyond a number, without time to send the rest of the request."""
+        count = MAX_LINGERING_PER_ADDRESS + 10
+        with served(replace(LIMITS, per_address=200, connections=200)) as port, ExitStack() as stack:
+            for _ in range(3):  # those that the client has closed no longer count
+                opened = [stack.enter_context(connect(port, request())) for _ in range(count)]
+                assert all(connection.recv(1000).startswith(b"HTTP/1.1 429 ") for connection in opened)
+                for connection in opened:
+                    connection.close()
 
 
 def test_raises_soft_limit_of_open_files(monkeypatch: pytest.MonkeyPatch) -> None:

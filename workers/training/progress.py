@@ -45,7 +45,7 @@ class Progress:
             self.used_by_warmup = self.used
 
     def steps_between_validations(self, steps_per_epoch: int) -> int:
-        """An epoch, or less for a run of fewer than `MIN_VALIDATIONS` epochs, whose curves would have few points."""
+        """An epoch, or less for a run of fewer than `MIN_VALIDATIONS` epochs, so that its curves have enough points."""
         if self.total_steps is None:
             return steps_per_epoch
         return min(steps_per_epoch, max(1, self.total_steps // MIN_VALIDATIONS))

@@ -76,17 +76,17 @@ class UploadQuery(StrictQuery):
     )
 
 
-async def _has_place(authorization: Authorization) -> None:
-    """Refuse uploads beyond the user's limit before anything is looked up in the database."""
+async def refuse_without_place(authorization: Authorization) -> None:
+    """Refuse uploads beyond the user's limit without a query; a key that was revoked since then is refused later."""
     if (user_id := api_keys.known_user(authorization)) is not None:
-        _refuse_many(user_id)
+        _raise_if_too_many(user_id)
 
 
 @router.post("", status_code=201, response_model=DatasetDetail, openapi_extra=FILE, summary="Upload a data set")
 async def add(
     request: Request,
     response: Response,
-    _: Annotated[None, Depends(_has_place)],
+    _: Annotated[None, Depends(refuse_without_place)],
     user: PassingCaller,
     query: Annotated[UploadQuery, Query()],
     content_length: Annotated[int, Header(ge=0, include_in_schema=False)] = 0,
@@ -103,8 +103,8 @@ async def add(
 
 @contextmanager
 def _place_of(user: User) -> Iterator[None]:
-    """One of the user's uploads at a time. Raises TooMany."""
-    _refuse_many(user.id)
+    """Count an upload of the user during the block. Raises TooMany."""
+    _raise_if_too_many(user.id)
     IN_PROGRESS[user.id] += 1
     try:
         yield
@@ -114,7 +114,8 @@ def _place_of(user: User) -> Iterator[None]:
             del IN_PROGRESS[user.id]
 
 
-def _refuse_many(user_id: UUID) -> None:
+def _raise_if_too_many(user_id: UUID) -> None:
+    """Raise TooMany if the user has as many uploads in progress as one may have."""
     limit = settings().max_uploads_per_user
     if IN_PROGRESS[user_id] >= limit:
         raise TooMany(
@@ -130,7 +131,7 @@ async def _add(request: Request, name: str, form: Form, user: User, announced_by
     arrival = await run_in_threadpool(
         arrive, config.data, config.max_upload_bytes, announced_bytes, config.min_free_bytes
     )
-    request.state.release_turn()  # no others wait while the file is received
+    request.state.release_turn()  # others need not wait while the file is received
     try:
         await _receive(request, arrival)
         created = await asyncio.wrap_future(UPLOADS.submit(lambda: registry.add(arrival, name, form, user.name)))

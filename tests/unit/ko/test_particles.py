@@ -203,11 +203,18 @@ class TestParamGroups:
         expected = torch.stack([p.T if rows == 2 else p for p in alone])
         torch.testing.assert_close(model.down_proj.detach(), expected)
 
+    def test_stacked_alone_would_switch_the_collisions_of_experts_off(self) -> None:
+        with pytest.raises(ValueError, match=r"stacked: each of the 3 matrices .* would have one row; .* with rows"):
+            param_groups(Experts((3, 6, 5)), stacked={"*": 3})
+
     def test_warns_of_tensors_that_may_stack_matrices(self) -> None:
         with pytest.warns(
-            UserWarning, match=r"Experts\.down_proj of shape \(3, 6, 5\) is read as 3 neurons; .*stacked="
+            UserWarning,
+            match=r'0\.down_proj \(and 1 more\) of shape \(3, 6, 5\) is read as 3 neurons\..*stacked=\{"0\.down_proj"',
         ):
-            param_groups(nn.ModuleList([Experts((3, 6, 5)), nn.Linear(3, 4), nn.Conv2d(2, 3, 3), nn.Bilinear(2, 3, 4)]))
+            param_groups(
+                nn.ModuleList([Experts((3, 6, 5)), Experts((3, 6, 5)), nn.Conv2d(2, 3, 3), nn.Bilinear(2, 3, 4)])
+            )
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             param_groups(Experts((3, 6, 5)), stacked={"*": 3}, rows={"*": 1})

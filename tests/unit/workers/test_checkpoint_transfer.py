@@ -16,7 +16,7 @@ from service.storage.files import Absent, digest, store
 from tests.slow_files import SlowFiles
 from tests.waiting import until
 from workers.checkpoint_transfer import TransferCancelled, Uploads, fetch_newest_valid
-from workers.heartbeat import SAVED_AGAIN, AttemptState
+from workers.heartbeat import AttemptState
 
 STALL_SECONDS = 1
 
@@ -105,19 +105,20 @@ class TestUploads:
         uploads = Uploads(state)
         uploads.add(written(1))
         finish(uploads)
-        assert (stored_steps(state), notes(state)) == ([], ["a checkpoint could not be stored: TimeoutError"])
+        assert (stored_steps(state), notes(state)) == ([], ["a checkpoint could not be stored: TimeoutError (step 1)"])
         assert not store().path("1.pt").exists()
         for step in (2, 3):  # the store still hangs: no new thread starts
             uploads.add(written(step))
             finish(uploads)
-        assert notes(state) == 3 * ["a checkpoint could not be stored: TimeoutError"]
+        assert len(notes(state)) == 1
         assert slow.transfers == 1
         assert state.message == "a checkpoint could not be stored: TimeoutError"
         slow.gate.set()
         until(lambda: not transferring())
         uploads.add(written(4))
         finish(uploads)
-        assert (stored_steps(state), notes(state)[3:], state.message) == ([4], [SAVED_AGAIN], None)
+        assert (stored_steps(state), notes(state)[1:]) == ([4], ["a checkpoint is stored again: step 4"])
+        assert state.message is None
 
     def test_slow_transfer_with_progress_succeeds(self, state, slow):
         slow.gate.clear()
@@ -141,7 +142,24 @@ class TestUploads:
             uploads.add(written(1))
             finish(uploads)
             assert (stored_steps(state), state.message) == ([], f"a checkpoint could not be stored: {cause}")
-            assert notes(state)[-1] == state.message
+            assert notes(state)[-1] == f"{state.message} (step 1)"
+
+    def test_history_has_each_series_of_failures(self, state, slow):
+        for step, error in enumerate([None, "full", "full", None, "full", None], start=1):
+            slow.error = error and OSError(errno.ENOSPC, "full")
+            uploads = Uploads(state)
+            uploads.add(written(step))
+            finish(uploads)
+        failed, stored = "a checkpoint could not be stored: full (step {})", "a checkpoint is stored again: step {}"
+        assert notes(state) == [failed.format(2), stored.format(4), failed.format(5), stored.format(6)]
+
+    def test_older_checkpoint_does_not_clear_the_failure_of_a_newer_one(self, state):
+        state.step = 20
+        state.report_checkpoint_failure("a checkpoint could not be written: No space left on device")
+        state.add_checkpoint(written(10))
+        assert state.message == "a checkpoint could not be written: No space left on device"
+        state.add_checkpoint(written(30))
+        assert state.message is None
 
 
 class TestFetchNewestValid:
