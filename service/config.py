@@ -115,9 +115,12 @@ class Settings(BaseSettings):
     @field_validator("broker_url")
     @classmethod
     def _redis(cls, url: str | None) -> str | None:
-        scheme, separator, _ = (url or "").partition("://")
+        """TLS verifies the server's certificate unless the address says otherwise, which is not Celery's default."""
+        scheme, separator, rest = (url or "").partition("://")
         if url is not None and (not separator or scheme not in {"redis", "rediss", "redis+socket"}):
             raise ValueError("must have the form redis://:PASSWORD@HOST:6379/0")
+        if url is not None and scheme == "rediss" and "ssl_cert_reqs=" not in rest:
+            return f"{url}{'&' if '?' in rest else '?'}ssl_cert_reqs=required"
         return url
 
     @property
