@@ -78,7 +78,7 @@ def param_groups(
         rows without a gradient) where they differ from the defaults.
 
     Raises:
-        TypeError: if `model` is not a module.
+        TypeError: if `model` is not a module, or `stacked` or `rows` no mapping to integers.
         ValueError: if a pattern of `stacked` or `rows` matches no parameter, if the first dimension cannot be divided
             into that number of matrices, if `stacked` is given for a layer that keeps its neurons in another dimension,
             if a parameter lacks the dimension, or if
@@ -101,6 +101,8 @@ def param_groups(
         described.add(p)
     for name, p, blocks in _matching("stacked", stacked, named):
         own = row_options.get(p, {})
+        if own == _NOT_COLLIDED and p in described:
+            raise ValueError(f"stacked: rows says that {name} must not collide; leave out one of the two")
         if "row_dim" in own and p not in described:
             raise ValueError(
                 f"stacked: {name} is stored with its neurons in dimension {own['row_dim']}, but matrices are split in "
@@ -132,7 +134,11 @@ def _matching(
     option: str, patterns: Mapping[str, T] | None, named: Sequence[tuple[str, nn.Parameter]]
 ) -> Iterator[tuple[str, nn.Parameter, T]]:
     """The parameters that match each pattern, with its value."""
+    if not isinstance(patterns or {}, Mapping):
+        raise TypeError(f"{option}: expected a mapping from patterns of names to integers, not {patterns!r}")
     for pattern, value in (patterns or {}).items():
+        if isinstance(value, bool) or not (isinstance(value, int) or (value is None and option == "rows")):
+            raise TypeError(f"{option}: expected an integer for {pattern!r}, not {value!r}")
         matching = [(name, p) for name, p in named if fnmatchcase(name, pattern)]
         if not matching:
             raise ValueError(f"{option}: {pattern!r} matches no parameter of the model")

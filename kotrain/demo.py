@@ -8,9 +8,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import rmtree
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 from uuid import UUID
 
@@ -24,6 +25,8 @@ from service.specs.quantities import duration
 from service.specs.states import ComparisonStatus
 from service.specs.text import counted
 
+PREFIX = "kotrain-demo-"
+"""Of the temporary folder, followed by the process id."""
 START_SECONDS, STOP_SECONDS = 60.0, 30.0
 PLAIN_SECONDS = 5.0
 """Between two lines of progress if standard error is not a terminal."""
@@ -74,7 +77,8 @@ def _try_to_write(report: Path) -> None:
 @contextmanager
 def stack() -> Iterator[Client]:
     """A client of a stack with a temporary home; the stack is stopped and the home removed on exit, also on errors."""
-    with TemporaryDirectory(prefix="kotrain-demo-") as folder:
+    _remove_leftovers()
+    with TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-") as folder:
         Path(folder).chmod(0o711)  # as root the database runs as another user, which needs to enter this folder
         home_folder = Path(folder, "home")
         with Path(folder, "log").open("w+") as log:
@@ -88,6 +92,14 @@ def stack() -> Iterator[Client]:
                     yield client
             finally:
                 _stop(process)
+
+
+def _remove_leftovers() -> None:
+    """Remove the folders of this user's demos that were killed."""
+    for folder in Path(gettempdir()).glob(f"{PREFIX}*-*"):
+        with suppress(OSError, ValueError):
+            if folder.stat().st_uid == os.geteuid() and not Path("/proc", folder.name.split("-")[2]).exists():
+                rmtree(folder, ignore_errors=True)
 
 
 def _start(home_folder: Path, log: int) -> subprocess.Popen[bytes]:

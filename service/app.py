@@ -25,6 +25,7 @@ from service.web.middleware import (
     ConcurrencyLimit,
     HeadAsGet,
     KeyFirst,
+    OneLength,
     Pieces,
     RequestId,
     RequestTurns,
@@ -128,6 +129,7 @@ def create_app() -> FastAPI:
     app.add_middleware(Pieces)
     app.add_middleware(HeadAsGet)
     app.add_middleware(KnownHosts, names=settings().hosts)
+    app.add_middleware(OneLength)
     app.add_middleware(RequestId)
     app.add_middleware(PathPrefix, prefix=prefix)
     return app

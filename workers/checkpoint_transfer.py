@@ -64,7 +64,9 @@ class Uploads:
         except Exception as error:  # store unavailable, full or hanging: the job continues, a later upload may succeed
             log.warning("job %s: checkpoint not stored: %s", self._state.claim.job_id, error)
             store().forget(store().path(written.file))
-            self._state.report_checkpoint_failure(f"a checkpoint could not be stored: {_cause(error)}", written.step)
+            self._state.report_checkpoint_failure(
+                f"a checkpoint could not be stored in KOTRAIN_FILES: {_cause(error)}", written.step
+            )
         else:
             self._state.add_checkpoint(written)
         self._running = None

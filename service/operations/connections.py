@@ -350,19 +350,21 @@ def _response(error: KotrainError) -> bytes:
 
 
 class _RefusalLog:
-    """Logs how many connections were refused, once per interval."""
+    """Logs how many requests were refused at their connection and why, once per interval."""
 
     def __init__(self) -> None:
         self._logged_at = float("-inf")
-        self._refused = 0
+        self._refused: Counter[str] = Counter()
 
     def count(self, error: KotrainError) -> None:
         """Count a refusal."""
-        self._refused += 1
+        self._refused[error.detail.partition(";")[0]] += 1
         now = time.monotonic()
         if now - self._logged_at >= LOG_SECONDS:
-            log.warning("%s refused at the connection, the last one: %s", counted(self._refused, "request"), error)
-            self._logged_at, self._refused = now, 0
+            reasons = (f"{counted(count, 'request')} ({reason})" for reason, count in self._refused.most_common())
+            log.warning("refused at the connection: %s", ", ".join(reasons))
+            self._logged_at = now
+            self._refused.clear()
 
 
 class AcceptErrors:

@@ -131,6 +131,25 @@ class RequestTurns:
             release()
 
 
+class OneLength:
+    """Rejects requests that state the length of their body twice, in `Content-Length` and by `Transfer-Encoding`.
+
+    A proxy in front may go by the other one, and take a part of the body for the next request (RFC 9112, section 6.1).
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer 400 and close the connection."""
+        if scope["type"] == "http" and {"content-length", "transfer-encoding"} <= set(Headers(scope=scope).keys()):
+            response = respond(Request(scope), Malformed("give either Content-Length or Transfer-Encoding"))
+            response.headers["Connection"] = "close"
+            await response(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+
 def _has_body(scope: Scope) -> bool:
     """Whether a route may read the body; those of other requests are discarded unread."""
     return bool(scope["type"] == "http" and scope["method"] in ("POST", "PATCH") and scope["path"].startswith("/v1/"))

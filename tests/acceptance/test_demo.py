@@ -84,3 +84,11 @@ def test_killed_demo_leaves_no_process(start, home):
     process.kill()
     process.communicate()
     until(lambda: not left_running(home))
+    (left,) = home.iterdir()
+    process = start()  # which removes the folder
+    assert process.stderr.readline().startswith("starting")
+    assert process.stderr.readline().startswith("kotrain is running at")
+    assert not left.exists()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert left_behind(home) == []

@@ -18,6 +18,14 @@ class TestRequests:
         request = json.dumps({"optimizers": [{"optimizer": "adam", "space": {"\udfff": [1]}}]}).encode()
         problem(api.post("/v1/comparisons", content=request, headers=AS_JSON), 400)
 
+    @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/datasets?name=x&format=csv", "/healthz"])
+    def test_two_lengths_are_refused(self, api, path):
+        """Otherwise a proxy and the API could disagree where the next request begins."""
+        lengths = {"Content-Length": "5", "Transfer-Encoding": "chunked"}
+        refused = api.post(path, content=b"0\r\n\r\n", headers={**AS_JSON, **lengths})
+        assert problem(refused, 400)["detail"] == "give either Content-Length or Transfer-Encoding"
+        assert refused.headers["Connection"] == "close"
+
     @pytest.mark.parametrize(
         ("body", "pointer"),
         [

@@ -84,7 +84,7 @@ class CheckpointWriter:
             self._folder.mkdir(parents=True, exist_ok=True)
             size_bytes, sha256 = write(state, self._folder / name)
         except OSError as error:
-            self._warn(f"a checkpoint could not be written: {error.strerror or error}")
+            self._warn(f"a checkpoint could not be written to KOTRAIN_FILES: {error.strerror or error}")
         else:
             self._saved = position
             self._report(Saved(step, name, size_bytes, sha256, seconds))

@@ -103,7 +103,7 @@ def _refuse_other_format(path: Path, file_format: FileFormat) -> None:
     if _FORM.match(start):
         raise unfit(
             f"the file is not {file_format}: it is a multipart form; send the file itself as the request's body, with "
-            "`curl -T FILE` instead of `curl -F`"
+            "`curl -X POST -T FILE` instead of `curl -F`"
         )
     other = next((kind for mark, kind in _OTHERS.items() if start.startswith(mark)), None)
     if other is not None:

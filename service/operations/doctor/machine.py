@@ -127,8 +127,8 @@ def _reachable(site: Site) -> Iterator[Finding]:
 def disk(site: Site) -> Iterator[Finding]:
     """Free space and inodes on the disks of the home, the store and the data sets."""
     folders = {"home": site.home, "data": site.settings.data}
-    if site.settings.files and "://" not in site.settings.files:
-        folders["files"] = Path(site.settings.files)
+    if "://" not in (site.settings.files or ""):
+        folders["files"] = Path(site.settings.files or site.home / "files")
     disks: dict[int, tuple[list[str], Path]] = {}
     for name, folder in folders.items():
         path = _existing(folder)
@@ -169,9 +169,10 @@ def files(site: Site) -> Iterator[Finding]:
         finally:
             store.remove([name])
     except Exception as problem:  # any error of an fsspec backend
+        is_full = isinstance(problem, OSError) and problem.errno == errno.ENOSPC
+        remedy = "free space there" if is_full else "grant this user write access"
         yield error(
-            f"cannot store files in {url}: {problem}",
-            "checkpoints are stored there: grant this user write access, or set KOTRAIN_FILES",
+            f"cannot store files in {url}: {problem}", f"checkpoints are stored there: {remedy}, or set KOTRAIN_FILES"
         )
     else:
         yield ok(f"wrote, read and deleted a file in {url}")

@@ -223,6 +223,26 @@ class TestParamGroups:
             param_groups(Experts((3, 6, 5)), collision="none")
             param_groups(Experts((1, 6, 5)))  # as position embeddings of transformers
 
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (
+                {"stacked": ["weight"]},
+                r"stacked: expected a mapping from patterns of names to integers, not \['weight'\]",
+            ),
+            ({"stacked": {"weight": "4"}}, r"stacked: expected an integer for 'weight', not '4'"),
+            ({"stacked": {"weight": None}}, r"stacked: expected an integer for 'weight', not None"),
+            ({"rows": {"weight": True}}, r"rows: expected an integer for 'weight', not True"),
+        ],
+    )
+    def test_wrong_types_are_named(self, options: dict[str, Any], message: str) -> None:
+        with pytest.raises(TypeError, match=message):
+            param_groups(nn.Linear(3, 4), **options)
+
+    def test_contradicting_options_are_refused(self) -> None:
+        with pytest.raises(ValueError, match="stacked: rows says that weight must not collide"):
+            param_groups(nn.Linear(3, 4), stacked={"weight": 2}, rows={"weight": None})
+
     def test_rows_need_a_dimension_of_the_parameter(self) -> None:
         with pytest.raises(ValueError, match=r"rows: weight of shape \(4, 3\) has no dimension 2"):
             param_groups(nn.Linear(3, 4), rows={"weight": 2})

@@ -105,14 +105,17 @@ class TestUploads:
         uploads = Uploads(state)
         uploads.add(written(1))
         finish(uploads)
-        assert (stored_steps(state), notes(state)) == ([], ["a checkpoint could not be stored: TimeoutError (step 1)"])
+        assert (stored_steps(state), notes(state)) == (
+            [],
+            ["a checkpoint could not be stored in KOTRAIN_FILES: TimeoutError (step 1)"],
+        )
         assert not store().path("1.pt").exists()
         for step in (2, 3):  # the store still hangs: no new thread starts
             uploads.add(written(step))
             finish(uploads)
         assert len(notes(state)) == 1
         assert slow.transfers == 1
-        assert state.message == "a checkpoint could not be stored: TimeoutError"
+        assert state.message == "a checkpoint could not be stored in KOTRAIN_FILES: TimeoutError"
         slow.gate.set()
         until(lambda: not transferring())
         uploads.add(written(4))
@@ -141,7 +144,10 @@ class TestUploads:
             slow.error = error
             uploads.add(written(1))
             finish(uploads)
-            assert (stored_steps(state), state.message) == ([], f"a checkpoint could not be stored: {cause}")
+            assert (stored_steps(state), state.message) == (
+                [],
+                f"a checkpoint could not be stored in KOTRAIN_FILES: {cause}",
+            )
             assert notes(state)[-1] == f"{state.message} (step 1)"
 
     def test_history_has_each_series_of_failures(self, state, slow):
@@ -150,7 +156,10 @@ class TestUploads:
             uploads = Uploads(state)
             uploads.add(written(step))
             finish(uploads)
-        failed, stored = "a checkpoint could not be stored: full (step {})", "a checkpoint is stored again: step {}"
+        failed, stored = (
+            "a checkpoint could not be stored in KOTRAIN_FILES: full (step {})",
+            "a checkpoint is stored again: step {}",
+        )
         assert notes(state) == [failed.format(2), stored.format(4), failed.format(5), stored.format(6)]
 
     def test_older_checkpoint_does_not_clear_the_failure_of_a_newer_one(self, state):

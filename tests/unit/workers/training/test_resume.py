@@ -280,7 +280,7 @@ class TestCheckpointWriter:
         notes: list[str] = []
         writer = CheckpointWriter(tmp_path, 60.0, lambda saved: pytest.fail("saved"), notes.append)
         writer.save(Position(7), 0.0, {"w": torch.zeros(9999)})
-        assert notes == ["a checkpoint could not be written: No space left on device"]
+        assert notes == ["a checkpoint could not be written to KOTRAIN_FILES: No space left on device"]
         assert list(tmp_path.iterdir()) == []
 
 

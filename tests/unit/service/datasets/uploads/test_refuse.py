@@ -175,7 +175,7 @@ def test_does_not_open_pickle(tmp_path):
         (csv_of(header="a,b,label,"), "column 4 has no name; name it, or remove it if it is an index or if lines end"),
         ("<!DOCTYPE html>\n", "it is an HTML page, perhaps of a login"),
         (base64.b64encode(gzip.compress(csv_of().encode())), "it is base64 text; decode it first: base64 -d"),
-        (FORM, "it is a multipart form; send the file itself as the request's body, with `curl -T FILE`"),
+        (FORM, "it is a multipart form; send the file itself as the request's body, with `curl -X POST -T FILE`"),
         (b"PK\x03\x04", "the file is not csv: it is a zip archive, an npz file or an Excel file"),
         (b"\x80\x04\x95", "the file is not csv: it is a pickle, which can run code and is never read"),
         ("a" * 2**22, "the first line has 4,194,304 bytes or more"),
