@@ -46,7 +46,7 @@ def test_from_up_to_down(kotrain):
         assert all(float(line[2]) > 0 and line[3].endswith(f"/jobs/{line[0]}") for line in lines)
 
     _, out, _ = kotrain("metrics", out.split()[0], "--name", "val_accuracy")
-    assert [line.split()[:2] for line in out.splitlines()] == [["metric", "points"], ["val_accuracy", "2"]]
+    assert [line.split()[:2] for line in out.splitlines()] == [["metric", "points"], ["val_accuracy", "13"]]
 
     status, out, _ = kotrain("compare", "digits", "mlp", "--tag", "study:first")
     assert status == 0

@@ -271,8 +271,8 @@ def test_cancels_selected_jobs(visitor: Visitor, stage: Stage) -> None:
 
 @pytest.fixture(scope="module")
 def short_job(stage: Stage, worker: object) -> str:
-    """A finished job with a point for each step."""
-    job = stage.lab.submit(JOB | {"log_every_steps": 1})
+    """A finished job with a point of the training metrics for each step, and one of the others for each epoch."""
+    job = stage.lab.submit(JOB | {"log_every_steps": 1, "eval_every_steps": 13})
     assert stage.lab.ended(job)["status"] == "succeeded"
     return job
 

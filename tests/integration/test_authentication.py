@@ -48,6 +48,7 @@ def test_requests_without_a_valid_key_are_refused(api, header: str | None) -> No
     for method, path in CLOSED:
         for value in VALUES:
             options = {"content": b"{", "params": {"unknown": "1"}} if method == "POST" else {"params": {"limit": "x"}}
+            api.app.state.budgets.refill()
             response = api.request(method, called(path, value), headers=headers, **options)
             assert response.status_code == 401, (method, path, value, response.text)
             assert response.headers["WWW-Authenticate"] == "Bearer"
