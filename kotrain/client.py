@@ -34,6 +34,8 @@ ComparisonLike = ComparisonAnswer | ComparisonSummary | uuid.UUID | str
 Jobs = list[JobView]
 Datasets = list[DatasetView]
 OnProgress = Callable[[Jobs], None]
+REPEATED = frozenset({409, 429, 503})
+"""Statuses on which a submission is repeated; 409: an earlier attempt whose response was lost is still in progress."""
 
 
 class Client:
@@ -109,9 +111,7 @@ class Client:
             "/v1/jobs",
             body=body,
             headers={"Idempotency-Key": idempotency_key or str(uuid.uuid4())},
-            repeat_on=frozenset(
-                {409, 429, 503}
-            ),  # 409: an earlier attempt whose response was lost is still in progress
+            repeat_on=REPEATED,
         )
 
     def get(self, job: JobLike) -> JobView:
@@ -236,7 +236,7 @@ class Client:
             "/v1/comparisons",
             body=body,
             headers={"Idempotency-Key": idempotency_key or str(uuid.uuid4())},
-            repeat_on=frozenset({409, 429, 503}),
+            repeat_on=REPEATED,
         )
 
     def comparison(self, comparison: ComparisonLike) -> ComparisonAnswer:

@@ -62,10 +62,9 @@ class Uploads:
                 return
             transfer.result()
         except Exception as error:  # store unavailable, full or hanging: the job continues, a later upload may succeed
-            log.warning("job %s: checkpoint not stored: %s", self._state.claim.job_id, error)
             store().forget(store().path(written.file))
             self._state.report_checkpoint_failure(
-                f"a checkpoint could not be stored in KOTRAIN_FILES: {_cause(error)}", written.step
+                f"a checkpoint could not be stored in KOTRAIN_FILES: {_cause(error)}", written.step, error
             )
         else:
             self._state.add_checkpoint(written)

@@ -34,7 +34,6 @@ MAX_PENDING_POINTS = 3_000_000
 """Pending points of a job at which its training waits: about 300 MB, hours without a database."""
 MAX_SENT_POINTS = 200_000
 """Points of a job per heartbeat, so that it takes much less than a lease."""
-CHECKPOINTS_RESUMED = "a checkpoint is stored again"
 
 
 def _size(batch: Batch) -> int:
@@ -88,15 +87,17 @@ class AttemptState:
             self._checkpoints.append(written)
             if self.message is not None and written.step > self._failed_step:
                 self.message = None
-                self._notes.append(f"{CHECKPOINTS_RESUMED}: step {written.step}")
+                self._notes.append(f"a checkpoint is stored again: step {written.step}")
 
-    def report_checkpoint_failure(self, cause: str, step: int | None = None) -> None:
+    def report_checkpoint_failure(self, cause: str, step: int | None = None, detail: object = None) -> None:
         """Record that the checkpoint of a step, by default the last known one, could not be stored.
 
-        Until a later one is stored, the job has the cause as its message. The history has the first failure.
+        Until a later one is stored, the job has the cause as its message. The history has the first failure. The log
+        has all of them, with a detail that may name paths and addresses.
         """
         with self._lock:
             self._failed_step = max(self._failed_step, self.step if step is None else step)
+            log.warning("job %s: %s", self.claim.job_id, f"{cause} ({detail})" if detail else cause)
             if cause != self.message:
                 self._notes.append(f"{cause} (step {self._failed_step})")
             self.message = cause

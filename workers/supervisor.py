@@ -239,7 +239,6 @@ class _Monitor:
             case (messages.NOTE, text):
                 state.add_note(text)
             case (messages.CHECKPOINT_FAILED, text):
-                log.warning("job %s: %s", self._claim.job_id, text)
                 state.report_checkpoint_failure(text)
             case (messages.RESULT, summary):
                 outcome.summary = Summary.model_validate(summary)

@@ -213,8 +213,8 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-class _OnlyServer(Server):
-    """The server of a process that does nothing else."""
+class _DedicatedServer(Server):
+    """The server of a process that only serves the API."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start as uvicorn does.
@@ -256,7 +256,7 @@ def _serve(listener: socket.socket) -> None:
         forwarded_allow_ips=settings().trusted_proxies,
     )
     logging.getLogger("uvicorn.access").addFilter(connections.without_query)
-    server = _OnlyServer(config)
+    server = _DedicatedServer(config)
     server.run(sockets=[listener])
     if not server.started:
         raise typer.Exit(1)

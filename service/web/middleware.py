@@ -100,7 +100,8 @@ class RequestTurns:
 
     Args:
         total: turns at a time, below the number of threads (40) and of connections (48).
-        user_of: the user of a value of `Authorization`, if it was valid before; others are told apart by address.
+        user_of: returns the user of an `Authorization` value that was valid before; other clients are identified by
+            address.
     """
 
     def __init__(self, total: int, user_of: Callable[[str | None], Hashable | None]) -> None:

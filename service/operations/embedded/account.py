@@ -103,9 +103,9 @@ def creator_of(account: Account) -> Account:
 def hand_over(home: Path, account: Account) -> None:
     """Make the account the owner of what it uses in the home; others can read nothing of it.
 
-    Files of root, of `nobody` (as which earlier versions ran), of another number of kotrain's own and of the database's
-    owner so far change their owner. Links are not followed, and files with a second name are left: it may be outside of
-    the home. Raises `EmbeddedError`.
+    Changes files that belong to root, to `nobody` (used by earlier versions), to another account number of kotrain or
+    to the previous owner of the database. Does not follow symbolic links, and skips files with further hard links,
+    which may be outside the home. Raises `EmbeddedError`.
     """
     try:
         _hand_over(home, account)
