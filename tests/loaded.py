@@ -4,12 +4,15 @@ import signal
 import sys
 from multiprocessing.connection import Connection
 
+from workers import messages
+
 HEAVY = ("torch", "torch._dynamo", "torchvision", "sklearn", "scipy", "pytorch_optimizer", "workers.child")
 
 
 def send_loaded(pipe: Connection) -> None:
     """Send the names in `HEAVY` that are loaded."""
-    pipe.send([name for name in HEAVY if name in sys.modules])
+    names = ",".join(name for name in HEAVY if name in sys.modules)
+    messages.send(pipe, messages.Note(names))
     pipe.close()
 
 

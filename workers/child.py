@@ -14,7 +14,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -22,19 +21,8 @@ from pydantic import ValidationError
 from service.specs.states import Reason
 from service.specs.summary import Summary
 from service.specs.training import TrainSpec
-from workers.messages import (
-    CHECKPOINT,
-    CHECKPOINT_FAILED,
-    FAILURE,
-    NOTE,
-    PAUSE,
-    POINTS,
-    RESULT,
-    STARTED,
-    UNABLE,
-    Assignment,
-    memory_text,
-)
+from workers import messages
+from workers.messages import Assignment, memory_text
 from workers.thinning import Point, Thinner
 from workers.training import failures, memory
 from workers.training.checkpoint import CheckpointWriter, Saved
@@ -73,7 +61,7 @@ def main(pipe: Connection, assignment: Assignment) -> None:
         )
         messenger.send_result(summary)
     except failures.AbsentData as absence:
-        pipe.send((UNABLE, str(absence)))
+        messages.send(pipe, messages.Unable(_cut(str(absence))))
     except BaseException as error:
         messenger.send_failure(*_failure(error, limit))
 
@@ -99,16 +87,16 @@ class _Messenger:
         self._sent_at = self._polled_at = self._started
         self._step = 0
         self._stop: Stop | None = None
-        self._points: dict[str, tuple[list[Any], list[Any], list[Any]]] = {}
+        self._points: dict[str, messages.Columns] = {}
         self._thinners: defaultdict[str, Thinner] = defaultdict(Thinner)
 
     def report_start(self, start: Start) -> None:
         self._step = start.position.step
         self._started = time.perf_counter() - start.seconds  # the clock of the run, continued from its checkpoint
         for note in start.notes:
-            self._pipe.send((NOTE, note))
+            self._send(messages.Note(_cut(note)))
         step, reported = start.position
-        self._pipe.send((STARTED, start.environment, start.total_steps, step, sorted(reported), start.seconds))
+        self._send(messages.Started(start.environment, start.total_steps, step, sorted(reported), start.seconds))
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         now = time.perf_counter()
@@ -124,33 +112,35 @@ class _Messenger:
 
     def _collect(self, name: str, points: Iterable[Point]) -> None:
         for point in points:
-            for column, value in zip(self._points.setdefault(name, ([], [], [])), point, strict=True):
-                column.append(value)
+            steps, values, wall_seconds = self._points.setdefault(name, ([], [], []))
+            steps.append(point.step)
+            values.append(point.value)
+            wall_seconds.append(point.wall_seconds)
 
     def report_saved(self, saved: Saved) -> None:
         self._send_all_points()  # all points up to the checkpoint must precede it
-        self._pipe.send((CHECKPOINT, *saved))
+        self._send(messages.Checkpoint(*saved))
 
     def report_checkpoint_failure(self, text: str) -> None:
-        self._pipe.send((CHECKPOINT_FAILED, text))
+        self._send(messages.CheckpointFailed(_cut(text)))
 
     def should_stop(self) -> Stop | None:
         now = time.perf_counter()
         if now - self._polled_at >= POLL_SECONDS:
             self._polled_at = now
             if self._stop is None and self._pipe.poll():
-                self._stop = Stop.PAUSE if self._pipe.recv() == PAUSE else Stop.CANCEL
+                self._stop = Stop.PAUSE if self._pipe.recv_bytes() == messages.PAUSE else Stop.CANCEL
             if now - self._sent_at >= KEEPALIVE_SECONDS:
                 self._send_points(now)
         return self._stop
 
     def send_result(self, summary: Summary) -> None:
         self._send_all_points()
-        self._pipe.send((RESULT, summary.model_dump(mode="json")))
+        self._send(messages.Result(summary))
 
     def send_failure(self, reason: Reason, message: str) -> None:
         self._send_all_points()
-        self._pipe.send((FAILURE, reason.value, message))
+        self._send(messages.Failure(reason, _cut(message)))
 
     def _send_all_points(self) -> None:
         for name, thinner in self._thinners.items():
@@ -159,8 +149,16 @@ class _Messenger:
 
     def _send_points(self, now: float) -> None:
         self._sent_at = now
-        self._pipe.send((POINTS, self._step, self._points))
+        self._send(messages.Points(self._step, self._points))
         self._points = {}
+
+    def _send(self, message: messages.Message) -> None:
+        messages.send(self._pipe, message)
+
+
+def _cut(text: str) -> str:
+    """The end of a text that is too long for a message."""
+    return text[-TRACEBACK_CHARACTERS:]
 
 
 def _failure(error: BaseException, limit: memory.Limit | None) -> tuple[Reason, str]:
@@ -190,7 +188,7 @@ def _describe(error: BaseException) -> str:
         return str(error)
     if failures.is_out_of_memory(error):
         return f"out of memory: {_sentence(error)}"
-    return "".join(traceback.format_exception(error))[-TRACEBACK_CHARACTERS:]
+    return _cut("".join(traceback.format_exception(error)))
 
 
 def _sentence(error: BaseException) -> str:

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
 
-from workers import lifetime
-from workers.messages import NO_ENGINE, Assignment
+from workers import lifetime, messages
+from workers.messages import Assignment
 
 
 def start(errors: Connection, target: Callable[..., None], *args: Any) -> None:
@@ -52,7 +52,7 @@ def check_engine(pipe: Connection) -> None:
     with _engine(pipe):
         from workers import child  # noqa: F401, PLC0415 (as above)
         from workers.training import memory  # noqa: PLC0415 (as above)
-    pipe.send(memory.resident())
+    messages.send(pipe, messages.EngineMemory(memory.resident()))
 
 
 @contextmanager
@@ -65,5 +65,5 @@ def _engine(pipe: Connection) -> Iterator[None]:
         yield
     except BaseException as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        pipe.send((NO_ENGINE, f"the training engine cannot be imported: {reason}"))
+        messages.send(pipe, messages.NoEngine(f"the training engine cannot be imported: {reason}"))
         raise

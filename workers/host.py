@@ -26,7 +26,8 @@ class Host:
     def __init__(self) -> None:
         self.id = f"{socket.gethostname()}-{uuid7().hex[-12:]}"
         self.name = socket.gethostname()
-        self.torch, self.gpus = process.describe_machine()
+        machine = process.describe_machine()
+        self.torch, self.gpus = machine.torch, machine.gpus
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         self._gpu_names = visible.split(",") if visible else [str(index) for index in range(len(self.gpus))]
         self.cores = len(os.sched_getaffinity(0))

@@ -7,6 +7,8 @@ from multiprocessing.connection import Connection
 
 import torch
 
+from workers import messages
+
 
 def describe(pipe: Connection) -> None:
     """Entry point of a short-lived process: send torch's version and the GPUs of this host.
@@ -19,5 +21,5 @@ def describe(pipe: Connection) -> None:
         for index in range(torch.cuda.device_count()):
             properties = torch.cuda.get_device_properties(index)
             devices.append({"kind": "cuda", "name": properties.name, "memory_bytes": properties.total_memory})
-    pipe.send((str(torch.__version__), devices))  # str: unpickling torch's own type would import torch
+    messages.send(pipe, messages.Machine(str(torch.__version__), devices))
     pipe.close()

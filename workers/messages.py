@@ -1,34 +1,182 @@
-"""Messages between supervisor and child: tuples over a pipe, whose first element is one of these names."""
+"""Messages between supervisor and child: MessagePack with a schema, in frames of limited size.
+
+They are not pickled: unpickling executes what the sender chose, in the process that has the database's password. A
+child may run an optimizer that a user uploaded.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
 
 from service.specs.quantities import size
+from service.specs.states import Reason
+from service.specs.summary import Summary
 
-STARTED = "started"
-"""(STARTED, environment, total_steps, step, reported, seconds): once, before any metric. Training continues after
-`step` (0: from the beginning); the metrics `reported` have been stored for that step."""
-POINTS = "points"
-"""(POINTS, step, {name: (steps, values, wall_seconds)}), at least every second; without points, as a keep-alive."""
-CHECKPOINT = "checkpoint"
-"""(CHECKPOINT, step, file name, size in bytes, SHA-256, seconds), after all points up to that step."""
-NOTE = "note"
-"""(NOTE, text): a message for the user; the run continues."""
-CHECKPOINT_FAILED = "checkpoint failed"
-"""(CHECKPOINT_FAILED, text): a checkpoint could not be written; the run continues."""
-RESULT = "result"
-"""(RESULT, Summary as a dict): the run has ended, by itself or on request."""
-FAILURE = "failure"
-"""(FAILURE, value of Reason, text): the run failed."""
-UNABLE = "unable"
-"""(UNABLE, text): the run cannot start on this machine, which lacks its data; another one may have it."""
-NO_ENGINE = "no engine"
-"""(NO_ENGINE, text): this machine cannot train at all, because an import fails."""
+MAX_MESSAGE_BYTES = 64 * 2**20
+MAX_METRICS = 100_000
+"""Metrics in one message: a few for each layer of a model."""
 
-CANCEL, PAUSE = "cancel", "pause"
+Step = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Seconds = Annotated[float, Meta(ge=0)]
+Text = Annotated[str, Meta(max_length=20_000)]
+MetricName = Annotated[str, Meta(min_length=1, max_length=128)]
+Columns = tuple[list[Step], list[float], list[float]]
+"""Steps, values and wall-clock seconds of points, of equal lengths."""
+
+
+class Message(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag=True):
+    """Base of the messages of a child."""
+
+
+class Started(Message, frozen=True):
+    """Once, before any metric: training continues after `step` (0: from the beginning)."""
+
+    environment: dict[str, Any]
+    total_steps: Step | None
+    step: Step
+    reported: list[MetricName]
+    """Metrics that have been stored for that step."""
+    seconds: Seconds
+
+
+class Points(Message, frozen=True):
+    """New points of metrics, at least every second; without points, a sign of life."""
+
+    step: Step
+    points: Annotated[dict[MetricName, Columns], Meta(max_length=MAX_METRICS)]
+
+
+class Checkpoint(Message, frozen=True):
+    """A checkpoint in the folder of the assignment, after all points up to its step."""
+
+    step: Step
+    file: Annotated[str, Meta(pattern=r"^\d{1,19}\.pt$")]
+    size_bytes: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+    sha256: Annotated[str, Meta(max_length=64)]
+    seconds: Seconds
+
+
+class CheckpointFailed(Message, frozen=True):
+    """A checkpoint could not be written; the run continues."""
+
+    text: Text
+
+
+class Note(Message, frozen=True):
+    """A message for the user; the run continues."""
+
+    text: Text
+
+
+class Result(Message, frozen=True):
+    """The run has ended, by itself or on request."""
+
+    summary: Summary
+
+
+class Failure(Message, frozen=True):
+    """The run failed."""
+
+    reason: Reason
+    text: Text
+
+
+class Unable(Message, frozen=True):
+    """The run cannot start on this machine, which lacks its data; another one may have it."""
+
+    text: Text
+
+
+class NoEngine(Message, frozen=True):
+    """This machine cannot train at all, because an import fails."""
+
+    text: Text
+
+
+class Machine(Message, frozen=True):
+    """torch's version and the GPUs of this machine."""
+
+    torch: str
+    gpus: list[dict[str, Any]]
+
+
+class EngineMemory(Message, frozen=True):
+    """Resident memory of a child that could train a job."""
+
+    resident_bytes: int
+
+
+Received = (
+    Started
+    | Points
+    | Checkpoint
+    | CheckpointFailed
+    | Note
+    | Result
+    | Failure
+    | Unable
+    | NoEngine
+    | Machine
+    | EngineMemory
+)
+"""Any message."""
+
+
+def _encode(value: Any) -> Any:
+    """A value that msgspec does not know as one that it knows."""
+    if isinstance(value, Summary):
+        return value.model_dump(mode="json")
+    raise NotImplementedError(type(value).__name__)
+
+
+def _decode(kind: type[Any], value: Any) -> Any:
+    """The inverse of `_encode`."""
+    assert kind is Summary
+    return Summary.model_validate(value)
+
+
+_ENCODER = msgspec.msgpack.Encoder(enc_hook=_encode)
+_DECODER = msgspec.msgpack.Decoder(Received, dec_hook=_decode)
+
+
+class InvalidMessage(Exception):
+    """A child has sent something else than a message."""
+
+
+def send(pipe: Connection, message: Message) -> None:
+    """Send a message to the supervisor."""
+    pipe.send_bytes(_ENCODER.encode(message))
+
+
+def receive(pipe: Connection) -> Received:
+    """The next message of a child.
+
+    Raises:
+        InvalidMessage: it is too long, or does not follow the schema.
+        EOFError, OSError: the pipe is closed, or no complete message has arrived in time.
+    """
+    try:
+        message = _DECODER.decode(pipe.recv_bytes(MAX_MESSAGE_BYTES))
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise InvalidMessage(str(error)) from None
+    except OSError as error:
+        if str(error) == "bad message length":
+            raise InvalidMessage(f"it is too long (at most {size(MAX_MESSAGE_BYTES)})") from None
+        raise
+    if isinstance(message, Points):
+        for name, columns in message.points.items():
+            if len({len(column) for column in columns}) > 1:
+                raise InvalidMessage(f"columns of different lengths for metric {name!r}")
+    return message
+
+
+CANCEL, PAUSE = b"cancel", b"pause"
 """Requests to the child: end, or write a checkpoint and end."""
 
 

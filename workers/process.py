@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import psutil
 
@@ -42,6 +42,8 @@ class Process:
         self._errors, errors_end = _FORKSERVER.Pipe(duplex=False)
         os.set_blocking(self._errors.fileno(), False)
         self._last_errors = b""
+        self.invalid: str | None = None
+        """Why its last message is invalid; the process has been killed then."""
         self._process = _FORKSERVER.Process(
             target=entry.start, args=(errors_end, target, child_end, *args), daemon=False
         )
@@ -57,28 +59,31 @@ class Process:
         assert self._process.pid is not None
         return self._process.pid
 
-    def messages(self, timeout_seconds: float, *, listens: bool = True) -> tuple[list[Any], bool]:
+    def messages(self, timeout_seconds: float, *, listens: bool = True) -> tuple[list[messages.Received], bool]:
         """The messages received within the timeout, and whether the child has ended and sent all messages.
 
         Without `listens` no message is read, and the child blocks once the pipe is full.
         """
         ready = wait([self._process.sentinel, *([self.pipe] if listens else [])], timeout_seconds)
         self._pass_errors_on()
-        received: list[Any] = []
+        received: list[messages.Received] = []
         if listens or ready:
             try:
-                while self.pipe.poll():
-                    received.append(self.pipe.recv())
+                while self.invalid is None and self.pipe.poll():
+                    received.append(messages.receive(self.pipe))
             except BlockingIOError:
                 self.kill()  # the rest of the pipe is unreadable after an incomplete message
+            except messages.InvalidMessage as error:
+                self.invalid = str(error)
+                self.kill()
             except (EOFError, OSError):
                 pass
         return received, self._process.sentinel in ready and not received
 
-    def ask(self, request: str) -> None:
+    def ask(self, request: bytes) -> None:
         """Ask the training loop to end after its current step: `messages.CANCEL` or `messages.PAUSE`."""
         with contextlib.suppress(OSError):
-            self.pipe.send(request)
+            self.pipe.send_bytes(request)
 
     def memory_bytes(self) -> int:
         """Resident memory of the child beyond the forkserver's, which it shares, and that of its descendants alone."""
@@ -147,17 +152,11 @@ class EngineError(Exception):
     """torch or the training engine cannot be imported on this machine; says why. The traceback is in the log."""
 
 
-class Machine(NamedTuple):
-    """torch's version and the GPUs of this machine."""
-
-    torch: str
-    """Version of torch that jobs train with."""
-    gpus: list[dict[str, Any]]
-
-
-def describe_machine() -> Machine:
+def describe_machine() -> messages.Machine:
     """Detect torch and the GPUs in a separate process. Raises `EngineError`."""
-    return Machine(*_answer(entry.describe_machine))
+    machine = _answer(entry.describe_machine)
+    assert isinstance(machine, messages.Machine)
+    return machine
 
 
 def preload_engine() -> Process:
@@ -174,12 +173,15 @@ def check_engine(request: Process) -> int:
     Raises `EngineError` if the import failed.
     """
     request.reap()  # the forkserver reports its end after the import
-    return int(_answer(entry.check_engine))
+    memory = _answer(entry.check_engine)
+    assert isinstance(memory, messages.EngineMemory)
+    return memory.resident_bytes
 
 
-def _answer(target: Callable[[Connection], None]) -> Any:
+def _answer(target: Callable[[Connection], None]) -> messages.Received:
     """The message of a short-lived child."""
-    process, answer, has_ended = Process(target), None, False
+    process, has_ended = Process(target), False
+    answer: messages.Received | None = None
     while not has_ended:
         received, has_ended = process.messages(1.0)
         for message in received:
@@ -188,7 +190,7 @@ def _answer(target: Callable[[Connection], None]) -> Any:
     match answer:
         case None:
             raise EngineError(f"the process that checks this machine ended with status {code}")
-        case (messages.NO_ENGINE, reason):
+        case messages.NoEngine(reason):
             raise EngineError(reason)
     return answer
 

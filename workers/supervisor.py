@@ -8,7 +8,6 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -191,6 +190,9 @@ class _Monitor:
                 self._kill_at = min(self._kill_at, now + settings().cancel_seconds)
             if now >= self._kill_at:
                 self._process.kill()
+        if self._process.invalid is not None:
+            outcome.summary = None
+            outcome.failure = (Reason.ERROR, f"the training process sent an invalid message: {self._process.invalid}")
         code = self._process.reap(0) if has_ended else None
         if code is not None:
             outcome.killed_for_memory = self._process.was_killed_for_memory(code)
@@ -223,32 +225,32 @@ class _Monitor:
             time.sleep(POLL_SECONDS)
             self._uploads.poll()
 
-    def _handle(self, message: tuple[Any, ...]) -> None:
+    def _handle(self, message: messages.Received) -> None:
         state, outcome = self._state, self._outcome
         match message:
-            case (messages.POINTS, step, points):
+            case messages.Points(step, points):
                 state.add(step, points)
-            case (messages.STARTED, environment, total_steps, step, reported, seconds):
+            case messages.Started(environment, total_steps, step, reported, seconds):
                 state.environment, state.total_steps, state.step = environment, total_steps, step
                 self._started = time.monotonic() - seconds  # the time limit applies to the run, not to the attempt
                 if self._claim.attempt > 1:
                     self._begin(step, reported)
-            case (messages.CHECKPOINT, step, file, size_bytes, sha256, seconds):
+            case messages.Checkpoint(step, file, size_bytes, sha256, seconds):
                 name = name_of(self._claim.job_id, self._claim.attempt, file)
                 self._uploads.add(Written(step, name, size_bytes, sha256, seconds))
-            case (messages.NOTE, text):
+            case messages.Note(text):
                 state.add_note(text)
-            case (messages.CHECKPOINT_FAILED, text):
+            case messages.CheckpointFailed(text):
                 state.report_checkpoint_failure(text)
-            case (messages.RESULT, summary):
-                outcome.summary = Summary.model_validate(summary)
-            case (messages.UNABLE, text):
+            case messages.Result(summary):
+                outcome.summary = summary
+            case messages.Unable(text):
                 outcome.unable = f"worker {self._host.id} cannot train it: {text}"
-            case (messages.NO_ENGINE, text):
+            case messages.NoEngine(text):
                 outcome.unable = f"worker {self._host.id} cannot train: {text}"
                 self._host.fail(text)
-            case (messages.FAILURE, reason, text):
-                outcome.failure = (Reason(reason), text)
+            case messages.Failure(reason, text):
+                outcome.failure = (reason, text)
 
     def _begin(self, step: int, reported: Collection[str]) -> None:
         """Before anything is stored, delete data of earlier attempts beyond the start of this one."""

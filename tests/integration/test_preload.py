@@ -27,7 +27,7 @@ def loaded():
         messages, closed = process.messages(1.0)
         received += messages
     assert process.reap() == 0
-    return received[0]
+    return received[0].text.split(",")
 
 scrub()
 start_forkserver()
@@ -37,7 +37,7 @@ check_engine(preload_engine())
 after = loaded()
 import workers.tasks
 worker = [name for name in (*HEAVY, "numpy", "alembic", "service.comparisons.lifecycle") if name in sys.modules]
-print(json.dumps({"machine": machine, "ready": ready, "after": after, "worker": worker}))
+print(json.dumps({"machine": [machine.torch, machine.gpus], "ready": ready, "after": after, "worker": worker}))
 """
 BROKEN = "operator torchvision::nms does not exist"
 

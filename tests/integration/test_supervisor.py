@@ -1,11 +1,15 @@
 """A supervisor and a process that really misbehaves: too much memory, no output, a kill that does not end it."""
 
+import re
+
 import pytest
 
 from tests.programs import run_forked
 
 MISBEHAVING = '''
-import ctypes, mmap, os, struct, time
+import ctypes, mmap, os, pickle, struct, time
+import msgspec
+from workers import messages
 
 SIZE = 300 * 2**20
 
@@ -23,7 +27,7 @@ def _touch():
 
 def hang(pipe):
     os.setsid()
-    pipe.send(("note", "last words"))
+    messages.send(pipe, messages.Note("last words"))
     ctypes.PyDLL(None).sleep(1000)  # native code that holds the interpreter
 
 def abort(pipe):
@@ -37,8 +41,48 @@ def end(pipe):
 
 def send_half(pipe):
     os.setsid()
-    pipe.send(("note", "last words"))
+    messages.send(pipe, messages.Note("last words"))
     os.write(pipe.fileno(), struct.pack("!i", 1000) + b"half")
+    time.sleep(1000)
+
+class Hostile:
+    """Its pickle writes a file when it is loaded."""
+
+    def __reduce__(self):
+        return os.system, ("touch " + os.environ["HOSTILE_FILE"],)
+
+INVALID = {
+    "pickle": lambda: pickle.dumps(Hostile()),
+    "not a message": lambda: b"garbage",
+    "empty": lambda: b"",
+    "unknown kind": lambda: encode({"kind": "Command", "text": "x"}),
+    "unknown field": lambda: encode({"kind": "Note", "text": "x", "more": 1}),
+    "long text": lambda: encode({"kind": "Note", "text": "x" * 10**6}),
+    "path": lambda: encode(
+        {"kind": "Checkpoint", "step": 1, "file": "../1.pt", "size_bytes": 5, "sha256": "x", "seconds": 0.1}
+    ),
+    "negative step": lambda: encode({"kind": "Points", "step": -1, "points": {}}),
+    "huge step": lambda: encode({"kind": "Points", "step": 2**63, "points": {}}),
+    "columns": lambda: encode({"kind": "Points", "step": 1, "points": {"loss": [[1, 2], [0.5], [0.1, 0.2]]}}),
+    "name": lambda: encode({"kind": "Points", "step": 1, "points": {"x" * 129: [[], [], []]}}),
+    "deep": lambda: bytes([0x91]) * 10**6,
+    "reason": lambda: encode({"kind": "Failure", "reason": "no such reason", "text": "x"}),
+    "summary": lambda: encode({"kind": "Result", "summary": {"reason": "completed"}}),
+}
+
+def encode(value):
+    return msgspec.msgpack.encode(value)
+
+def send_invalid(pipe, kind):
+    os.setsid()
+    messages.send(pipe, messages.Note("last words"))
+    pipe.send_bytes(INVALID[kind]())
+    time.sleep(1000)
+
+def send_long(pipe):
+    """Announce a message that is longer than allowed."""
+    os.setsid()
+    os.write(pipe.fileno(), struct.pack("!i", -1) + struct.pack("!Q", 2**40))
     time.sleep(1000)
 
 def save(pipe, path, stays):
@@ -46,9 +90,9 @@ def save(pipe, path, stays):
     os.setsid()
     with open(path, "wb") as file:
         file.write(b"state")
-    pipe.send(("checkpoint", 1, "1.pt", 5, "digest", 0.1))
+    messages.send(pipe, messages.Checkpoint(1, "1.pt", 5, "digest", 0.1))
     if stays:
-        pipe.recv()
+        pipe.recv_bytes()
 '''
 PROGRAM = """
 import json, logging, os, signal, sys, threading, time
@@ -64,15 +108,24 @@ import misbehaving
 
 logging.getLogger("workers").addHandler(logging.NullHandler())
 start_forkserver()
-def watched(target, memory_bytes):
+def watched(target, memory_bytes, *args):
     claim = Claim(uuid4(), 1, {}, None, None, 0)
-    child, state = Process(target), AttemptState(claim)
-    host = SimpleNamespace(draining=threading.Event())
+    child, state = Process(target, *args), AttemptState(claim)
+    host = SimpleNamespace(id="w", draining=threading.Event())
     began = time.monotonic()
     outcome = supervisor.Outcome(memory_bytes=memory_bytes)
     supervisor._Monitor(child, claim, host, state, outcome).run()
     return [outcome.stop and outcome.stop.name, outcome.exit_description, time.monotonic() - began,
             [note for batch in state.seal() for note in batch.notes], outcome.failed_to_allocate, outcome.used_bytes]
+
+def ended(target, *args):
+    # The failure of a process that would run for long, and the notes that were received before.
+    claim = Claim(uuid4(), 1, {}, None, None, 0)
+    state, outcome = AttemptState(claim), supervisor.Outcome(memory_bytes=2**40)
+    host = SimpleNamespace(id="w", draining=threading.Event())
+    supervisor._Monitor(Process(target, *args), claim, host, state, outcome).run()
+    notes = [note for batch in state.seal() for note in batch.notes]
+    return [outcome.failure, outcome.stop and outcome.stop.name, notes]
 
 endings = [
     watched(misbehaving.eat, 250 * 2**20), watched(misbehaving.hang, 2**40), watched(misbehaving.end, 2**40),
@@ -89,7 +142,11 @@ stderr, full = os.dup(2), os.open("/dev/full", os.O_WRONLY)
 os.dup2(full, 2)  # takes nothing of what the process writes to it
 endings.append(watched(misbehaving.abort, 2**40))
 os.dup2(stderr, 2)
-print(json.dumps(endings))
+invalid = {}
+for kind in misbehaving.INVALID:
+    invalid[kind] = ended(misbehaving.send_invalid, kind)
+invalid["long"] = ended(misbehaving.send_long)
+print(json.dumps([endings, invalid]))
 """
 STALL_SECONDS = 3
 HANGING_STORE = """
@@ -136,10 +193,54 @@ DRAIN_SECONDS = 2
 
 
 @pytest.fixture(scope="module")
-def endings(tmp_path_factory):
+def hostile_file(tmp_path_factory):
+    """A file that exists if a hostile pickle has been loaded."""
+    return tmp_path_factory.mktemp("hostile") / "loaded"
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory, hostile_file):
     folder = tmp_path_factory.mktemp("code")
     (folder / "misbehaving.py").write_text(MISBEHAVING)
-    return run_forked(PROGRAM, PYTHONPATH=str(folder), KOTRAIN_STALL_SECONDS=str(STALL_SECONDS))
+    return run_forked(
+        PROGRAM,
+        PYTHONPATH=str(folder),
+        KOTRAIN_STALL_SECONDS=str(STALL_SECONDS),
+        HOSTILE_FILE=str(hostile_file),
+    )
+
+
+@pytest.fixture(scope="module")
+def endings(report):
+    return report[0]
+
+
+INVALID = {
+    "pickle": "missing required field",
+    "not a message": "Expected `object`",
+    "empty": "truncated",
+    "unknown kind": "Command",
+    "unknown field": "unknown field `more`",
+    "long text": "length <= 20000",
+    "path": "matching regex",
+    "negative step": ">= 0",
+    "huge step": "<= 9223372036854775807",
+    "columns": "columns of different lengths",
+    "name": "length <= 128",
+    "deep": "recursion|Expected|truncated",
+    "reason": "no such reason",
+    "summary": "validation error",
+    "long": "too long",
+}
+
+
+@pytest.mark.parametrize("kind", INVALID)
+def test_invalid_message_ends_the_process_with_a_sentence(report, hostile_file, kind):
+    (reason, text), stop, notes = report[1][kind]
+    assert (reason, stop, notes) == ("error", None, [] if kind == "long" else ["last words"])
+    assert text.startswith("the training process sent an invalid message: ")
+    assert re.search(INVALID[kind], text), text
+    assert not hostile_file.exists(), "the pickle was loaded"
 
 
 def test_memory_limit_covers_all_processes(endings):

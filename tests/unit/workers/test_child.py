@@ -18,11 +18,15 @@ from workers import child
 
 PROGRAM = """
 import json, sys
+import msgspec
 from pathlib import Path
 from workers.__main__ import scrub, start_forkserver
 from workers.entry import train_job
 from workers.messages import Assignment
 from workers.process import Process
+
+def as_json(summary):
+    return summary.model_dump(mode="json")
 
 def run_job(spec, threads=1, limit=None):
     process = Process(train_job, Assignment(spec, Path("nowhere"), threads, None, limit, Path("nowhere"), 60.0, None))
@@ -30,7 +34,7 @@ def run_job(spec, threads=1, limit=None):
     while not is_closed:
         received, is_closed = process.messages(1.0)
         messages += received
-    return messages, process.reap()
+    return [msgspec.to_builtins(message, enc_hook=as_json) for message in messages], process.reap()
 
 scrub()
 start_forkserver()
@@ -66,9 +70,9 @@ def jobs() -> list[Any]:
 def test_job_sends_total_steps_and_result(jobs: list[Any], job: int, total_steps: int | None) -> None:
     messages, status = jobs[job]
     assert status == 0
-    assert [message[2] for message in messages if message[0] == "started"] == [total_steps]
-    assert [message[0] for message in messages if message[0] != "points"] == ["started", "result"]
-    summary = Summary.model_validate(messages[-1][1])
+    assert [message["total_steps"] for message in messages if message["kind"] == "Started"] == [total_steps]
+    assert [message["kind"] for message in messages if message["kind"] != "Points"] == ["Started", "Result"]
+    summary = Summary.model_validate(messages[-1]["summary"])
     assert summary.reason == "completed"
     assert summary.steps == (total_steps or summary.steps)
     assert total_steps or summary.train_seconds >= 0.2
@@ -76,7 +80,7 @@ def test_job_sends_total_steps_and_result(jobs: list[Any], job: int, total_steps
 
 def test_job_sends_memory_usage(jobs: list[Any]) -> None:
     messages, _ = jobs[0]
-    memory = Summary.model_validate(messages[-1][1]).memory
+    memory = Summary.model_validate(messages[-1]["summary"]).memory
     assert memory is not None
     weights = 64 * WIDTH + WIDTH + WIDTH * WIDTH + WIDTH + WIDTH * 10 + 10
     assert memory.parameter_bytes == 4 * weights
@@ -87,8 +91,9 @@ def test_job_sends_memory_usage(jobs: list[Any]) -> None:
 
 
 def test_spec_of_another_version_is_invalid_without_traceback(jobs: list[Any]) -> None:
-    (kind, reason, message), status = jobs[2][0][-1], jobs[2][1]
-    assert (kind, reason, status) == ("failure", "invalid", 0)
+    failure, status = jobs[2][0][-1], jobs[2][1]
+    assert (failure["kind"], failure["reason"], status) == ("Failure", "invalid", 0)
+    message = failure["text"]
     assert "of-a-later-version" in message
     assert "Traceback" not in message
 
@@ -114,14 +119,15 @@ def test_reason_of_error(error: BaseException, reason: Reason) -> None:
 def test_least_memory_limit_suffices_for_a_small_network_with_many_threads(jobs: list[Any]) -> None:
     """The limit counts neither the training engine nor the stacks of threads, which together would exceed it."""
     messages, status = jobs[3]
-    assert (messages[-1][0], messages[-1][1]["reason"], status) == ("result", "completed", 0)
+    assert (messages[-1]["kind"], messages[-1]["summary"]["reason"], status) == ("Result", "completed", 0)
 
 
 @pytest.mark.parametrize(("job", "most"), [(4, "256 MiB"), (5, "1 MiB")])
 def test_failed_allocation_ends_with_use_and_limit(jobs: list[Any], job: int, most: str) -> None:
     """With 1 MiB left, any library may fail, with an error of its own; the report needs memory, too."""
-    (kind, reason, message), status = jobs[job][0][-1], jobs[job][1]
-    assert (kind, reason, status) == ("failure", "out_of_memory", 0)
+    failure, status = jobs[job][0][-1], jobs[job][1]
+    assert (failure["kind"], failure["reason"], status) == ("Failure", "out_of_memory", 0)
+    message = failure["text"]
     assert re.match(rf"out of memory: used [\d.,]+ [KM]iB of at most {most} \(.*; .*Error", message), message
 
 

@@ -6,6 +6,7 @@ from service.config import settings
 from service.jobs.memory import JobMemory, default_slots, machine_bytes
 from workers import process
 from workers.host import Host
+from workers.messages import Machine
 
 GPU = {"kind": "cuda", "name": "a GPU", "memory_bytes": 2**34}
 
@@ -13,7 +14,7 @@ GPU = {"kind": "cuda", "name": "a GPU", "memory_bytes": 2**34}
 @pytest.fixture
 def two_gpus(monkeypatch):
     """Describe a machine with two GPUs; the real one may have none."""
-    monkeypatch.setattr(process, "describe_machine", lambda: process.Machine("2.14.1", [GPU, GPU]))
+    monkeypatch.setattr(process, "describe_machine", lambda: Machine("2.14.1", [GPU, GPU]))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.delenv("KOTRAIN_SLOTS", raising=False)
     settings.cache_clear()
