@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup tools demo up down test test-all soak lint bench gpu screenshots lock clean
+.PHONY: setup tools demo up down test test-all soak lint bench gpu screenshots catalog lock clean
 
 setup: .venv/.installed
 
@@ -79,6 +79,11 @@ gpu: setup
 # Pictures of the dashboard's pages into docs/pictures/dashboard/, of a whole stack with real runs in it (3 minutes).
 screenshots: setup tools
 	$(BIN)/python -m tests.browser.screenshots
+
+# After an update of torch, pytorch-optimizer or schedulefree: the file that describes their optimizers to the API, and
+# the tables of docs/optimizers.md. Each optimizer goes through the conformance test (10 minutes).
+catalog: setup
+	$(BIN)/python -m workers.training.library_catalog
 
 # After a change of dependencies in pyproject.toml; the result carries hashes and no index address.
 lock:

@@ -55,6 +55,7 @@ __all__ = [
     "Metrics",
     "NotFound",
     "NotRunning",
+    "OptimizerDetail",
     "Reason",
     "Summary",
     "Unauthorized",

@@ -20,7 +20,7 @@ from service.comparisons.boards import Leaderboard
 from service.datasets.schemas import DatasetDetail, DatasetList, DatasetView
 from service.jobs.schemas import DryRun, History, JobView
 from service.metrics.schemas import Metrics
-from service.specs.bodies import Catalog, Me, Page
+from service.specs.bodies import Catalog, Me, OptimizerDetail, Page
 from service.specs.formats import FileFormat, ReportFormat
 from service.specs.states import ComparisonStatus, JobStatus
 
@@ -368,6 +368,10 @@ class Client:
     def catalog(self) -> Catalog:
         """Data sets, models, optimizers and schedules, with JSON Schemas of their parameters."""
         return self._transport.call(Catalog, "GET", "/v1/catalog")
+
+    def optimizer(self, name: str) -> OptimizerDetail:
+        """An optimizer of kotrain, or of a library such as `pytorch_optimizer/soap`: its parameters and needs."""
+        return self._transport.call(OptimizerDetail, "GET", f"/v1/catalog/optimizers/{name}")
 
     def me(self) -> Me:
         """The user who owns the API key."""

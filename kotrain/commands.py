@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,9 @@ from kotrain.errors import ApiError, KotrainError, NotRunning, WaitTimeout
 from kotrain.output import Json, complain, note, say
 from kotrain.plugins import Extensible
 from service.specs.text import unknown_name
+
+if TYPE_CHECKING:
+    from service.specs.bodies import CatalogEntry
 
 app = typer.Typer(
     cls=Extensible,
@@ -154,24 +157,33 @@ app.command(name="report")(comparison_commands.report)  # also `comparison repor
 @app.command()
 def catalog(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="Entry of the catalog whose parameters to show.")
+        str | None,
+        typer.Argument(metavar="NAME", help="Entry whose parameters to show, or library whose optimizers to list."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List data sets, models, optimizers and schedules."""
+    """List data sets, models, optimizers and schedules; show the parameters of one."""
     from kotrain import tables
     from kotrain.client import Client
+    from service.specs.catalog.libraries import is_of_library
 
     with Client() as client:
+        if name is not None and is_of_library(name):
+            optimizer = client.optimizer(name)
+            return say(optimizer) if as_json else tables.console().print(tables.optimizer(optimizer))
         answer = client.catalog()
     if as_json:
         return say(answer)
     if name is None:
         return tables.console().print(tables.catalog(answer))
-    entries = [*answer.datasets, *answer.models, *answer.optimizers, *answer.schedules]
+    for library in answer.libraries:
+        if library.name == name:
+            return tables.console().print(tables.library(library))
+    entries: list[CatalogEntry] = [*answer.datasets, *answer.models, *answer.optimizers, *answer.schedules]
     matching = [entry for entry in entries if entry.name == name]
+    names = [*(entry.name for entry in entries), *(library.name for library in answer.libraries)]
     if not matching:
-        raise typer.BadParameter(unknown_name("name", name, [entry.name for entry in entries]))
+        raise typer.BadParameter(unknown_name("name", name, names))
     return tables.console().print(matching[0].title, tables.parameters(matching[0]), sep="\n")
 
 

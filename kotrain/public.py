@@ -23,7 +23,7 @@ from service.comparisons.design.requests import ComparisonRequest
 from service.jobs.requests import JobRequest
 from service.jobs.schemas import DryRun, JobView
 from service.metrics.schemas import Metrics
-from service.specs.bodies import Catalog
+from service.specs.bodies import Catalog, OptimizerDetail
 from service.specs.states import ComparisonStatus, JobStatus, Reason
 from service.specs.summary import Summary
 
@@ -51,6 +51,7 @@ __all__ = [
     "Metrics",
     "NotFound",
     "NotRunning",
+    "OptimizerDetail",
     "Reason",
     "Summary",
     "Unauthorized",

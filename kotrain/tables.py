@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from service.datasets.schemas import DatasetDetail, DatasetView
     from service.jobs.schemas import History, JobView
     from service.metrics.schemas import CurveView
-    from service.specs.bodies import Catalog, CatalogEntry
+    from service.specs.bodies import Catalog, CatalogEntry, LibraryEntry, OptimizerDetail
 
 STATUS_STYLE = {
     JobStatus.QUEUED: "dim",
@@ -308,7 +308,30 @@ def catalog(listed: Catalog) -> Table:
     for kind in ("model", "optimizer", "schedule"):
         for entry in getattr(listed, f"{kind}s"):
             table.add_row(kind, entry.name, entry.title, "")
+    for library in listed.libraries:
+        count = sum(optimizer.refusal is None for optimizer in library.optimizers)
+        title = f"{count} more optimizers, of version {library.version}: kotrain catalog {library.name}"
+        table.add_row("library", library.name, title, "")
     return table
+
+
+def library(listed: LibraryEntry) -> Table:
+    """One row per optimizer of a library, with the reason if it cannot be used."""
+    table = plain("name", "title", "availability")
+    table.columns[0].min_width = max(len(entry.name) for entry in listed.optimizers)
+    for entry in listed.optimizers:
+        table.add_row(entry.name, Text(entry.title), Text("" if entry.refusal is None else f"refused: {entry.refusal}"))
+    return table
+
+
+def optimizer(detail: OptimizerDetail) -> Group:
+    """An optimizer of a library: its title, its parameters, what it needs, and remarks."""
+    facts = [
+        f"needs from the training loop: {', '.join(detail.needs) or 'gradients only'}",
+        f"can be the base of ko: {'yes' if detail.is_base_of_ko else 'no'}",
+        *detail.remarks,
+    ]
+    return Group(Text(detail.title), parameters(detail), *(Text(f"- {fact}") for fact in facts))
 
 
 def datasets(listed: Iterable[DatasetView]) -> Table:

@@ -54,7 +54,7 @@ def _path_in(body: Any, location: Sequence[Any]) -> list[Any]:
 
 
 def _is_member(node: dict[str, Any], part: Any) -> bool:
-    return part in (node.get("name"), node.get("base", "adam"))
+    return part in (node.get("name"), node.get("base", "adam")) or str(part).endswith("/NAME")
 
 
 def _at(body: Any, path: Sequence[Any]) -> Any:

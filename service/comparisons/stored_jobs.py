@@ -37,6 +37,7 @@ from service.errors import Invalid
 from service.metrics import targets
 from service.specs.bodies import ARCHIVED
 from service.specs.catalog.datasets import DATASETS, is_own
+from service.specs.catalog.libraries import is_of_library
 from service.specs.catalog.models import MODELS
 from service.specs.catalog.optimizers import OPTIMIZERS
 from service.specs.metric_text import out_of_reach
@@ -103,7 +104,14 @@ def _dataset(name: str) -> str:
     return name
 
 
+def _optimizer(name: str) -> str:
+    if name not in OPTIMIZERS and not is_of_library(name):
+        raise ValueError(f"{unknown_name('optimizer', name, sorted(OPTIMIZERS))}, or one of a library: LIBRARY/NAME")
+    return name
+
+
 DatasetName = Annotated[str, AfterValidator(_dataset)]
+OptimizerName = Annotated[str, AfterValidator(_optimizer)]
 ModelName = Annotated[str, _one_of(MODELS, "model")]
 
 
@@ -124,9 +132,7 @@ class CompareQuery(BaseModel):
         description="Value to reach in the validation counterpart of `metric` (val_accuracy for test_accuracy); the "
         "jobs' own target if omitted.",
     )
-    optimizer: list[Annotated[str, _one_of(OPTIMIZERS, "optimizer")]] = Field(
-        [], description="Only jobs with these optimizers; repeatable."
-    )
+    optimizer: list[OptimizerName] = Field([], description="Only jobs with these optimizers; repeatable.")
     tag: list[Annotated[Words, AfterValidator(_tag)]] = Field(
         [], max_length=32, description="Only jobs with this tag, as KEY:VALUE; repeatable, all must match."
     )

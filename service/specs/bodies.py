@@ -131,12 +131,49 @@ class OptimizerEntry(CatalogEntry):
     )
 
 
+class OptimizerDetail(OptimizerEntry):
+    """An optimizer, with what is known about it."""
+
+    space: dict[str, Any] = Field(
+        description="Default search space: three decades around the default learning rate, and around the default "
+        "weight decay if it is above 0; empty without both."
+    )
+    needs: list[str] = Field(
+        description="What it needs from the training loop beyond gradients: closure, gradients_then_closure, "
+        "create_graph, modes (train and eval), model, use_muon."
+    )
+    is_base_of_ko: bool = Field(description="Whether it can be the base of `ko`.")
+    source: str | None = Field(description="Paper or page that describes it, if the library names one.")
+    remarks: list[str] = Field(description="What the conformance test found that does not prevent its use.")
+
+
+class LibraryOptimizer(Output):
+    """An optimizer of a library."""
+
+    name: str
+    title: str
+    refusal: str | None = Field(description="Why it cannot be used; null if it can.")
+
+
+class LibraryEntry(Output):
+    """A library of optimizers."""
+
+    name: str
+    version: str
+    licence: str
+    url: str
+    optimizers: list[LibraryOptimizer]
+
+
 class Catalog(Output):
     """All data sets, models, optimizers and schedules, with JSON Schemas of their parameters."""
 
     datasets: list[DatasetEntry]
     models: list[ModelEntry]
     optimizers: list[OptimizerEntry]
+    libraries: list[LibraryEntry] = Field(
+        [], description="Libraries of further optimizers; `GET /v1/catalog/optimizers/{library}/{name}` describes one."
+    )
     schedules: list[CatalogEntry]
 
 

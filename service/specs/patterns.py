@@ -14,6 +14,9 @@ TAG = r"^[\w ./@+=-]+:[\w .:/@+=-]+$"
 OWN_NAME = r"[a-z0-9][a-z0-9_.-]{0,47}"
 """The name of an uploaded data set, after its kind; it is also the name of a folder."""
 
+LIBRARY_NAME = r"^[a-z_]{1,48}/[a-z0-9_]{1,48}$"
+"""The name of an optimizer of a library."""
+
 PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\u061C\u200B\u200E\u200F\u2028-\u202E\u2060-\u206F\uFEFF\uFFF9-\uFFFF]*$"
 """Anything but control characters, also those that change the direction of the text around them or show nothing, and
 code points that XML, and therefore SVG, forbids. Joiners are allowed: names in Persian and Hindi need them."""
@@ -36,6 +39,7 @@ WORDS = {
     LABEL: "must be 1 to 64 letters, digits, spaces and _.:/@+=-",
     TAG_KEY: "a tag's key must be 1 to 64 letters, digits, spaces and _./@+=-",
     TAG: "must be KEY:VALUE, with letters, digits, spaces and _.:/@+=-",
+    LIBRARY_NAME: "must be LIBRARY/NAME, such as pytorch_optimizer/soap",
     f"^{OWN_NAME}$": f"must be {_OWN_NAME_WORDS}",
     **{
         f"^{kind}/{OWN_NAME}$": f"must be {kind}/ followed by {_OWN_NAME_WORDS}"

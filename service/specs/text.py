@@ -11,10 +11,17 @@ MAX_NAMES = 4
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """The error for a name that is not known, with the one that may be meant."""
+    options = list(known)
+    close = closest(name, options)
+    hint = f" (did you mean '{close}'?)" if close else ""
+    return f"unknown {kind} '{name[:64]}'{hint}; choose one of {', '.join(options)}"
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is most similar to `name`, regardless of case; None if none is similar."""
     by_lower = {option.lower(): option for option in known}
     close = difflib.get_close_matches(name.lower(), by_lower, 1)
-    hint = f" (did you mean '{by_lower[close[0]]}'?)" if close else ""
-    return f"unknown {kind} '{name[:64]}'{hint}; choose one of {', '.join(by_lower.values())}"
+    return by_lower[close[0]] if close else None
 
 
 def counted(n: int, noun: str) -> str:

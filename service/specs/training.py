@@ -131,11 +131,23 @@ class TrainSpec(TaskSpec):
             )
         if self.stop_at_target and self.target is None:
             raise unfit("stop_at_target", "stop_at_target requires a target")
+        self._fits_optimizer()
         if self.budget.seconds is not None and getattr(self.optimizer.params, "fade", "none") != "none":
             raise unfit(
                 "optimizer", "fade requires a budget in epochs or steps; change the budget or set fade to 'none'"
             )
         return self
+
+    def _fits_optimizer(self) -> None:
+        """Raise PydanticCustomError if precision or schedule do not fit what the optimizer needs."""
+        name, needs = self.optimizer.name, self.optimizer.needs
+        if self.precision == "fp16" and {"closure", "gradients_then_closure", "create_graph"}.intersection(needs):
+            raise unfit(
+                "precision", f"{name} cannot use the scaled losses of precision fp16; choose precision bf16 or fp32"
+            )
+        is_scheduled = self.schedule.name != "constant" or self.schedule.params.warmup_steps
+        if is_scheduled and "lr" not in type(self.optimizer.params).model_fields:
+            raise unfit("schedule", f"{name} has no learning rate that a schedule could change; choose constant")
 
     @property
     def _readable(self) -> str:

@@ -75,6 +75,11 @@ def _prepare(
     resume: Path | None,
 ) -> tuple[Run, str | None]:
     """The run, restored from its checkpoint if possible, and the reason if not."""
+    if not spec.optimizer.is_resumable:
+        name = spec.optimizer.name
+        note = f"no checkpoints are written, because {name} would not continue from them with equal bits"
+        begins = f"starts from the beginning, and {note}" if resume else note
+        return Run(spec, report, data_dir, None), begins
     run = Run(spec, report, data_dir, checkpoints)
     if resume is None:
         return run, None

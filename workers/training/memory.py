@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import resource
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,7 +27,19 @@ def of(tensors: Iterable[Tensor]) -> int:
 
 def of_state(optimizer: Optimizer) -> int:
     """Total size of all tensors in the state of an optimizer."""
-    return of(value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor))
+    return of(_tensors_in(list(optimizer.state.values())))
+
+
+def _tensors_in(value: Any) -> Iterator[Tensor]:
+    """All tensors in nested containers."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _tensors_in(inner)
+    elif isinstance(value, list | tuple | deque | set):
+        for inner in value:
+            yield from _tensors_in(inner)
 
 
 class Peak:

@@ -10,10 +10,12 @@ from pytorch_optimizer import Lion
 from torch import nn
 from torch.optim import SGD, Adagrad, Adam, AdamW, NAdam, Optimizer, RAdam, RMSprop
 
-from ko import KO, Fade, MuonAdamW, param_groups
+from ko import KO, Fade, MuonAdamW
 from service.specs.catalog import optimizers as catalog
-from workers.training import controls
-from workers.training.models import head
+from service.specs.catalog.libraries import declaration, is_of_library
+from workers.training import controls, libraries
+from workers.training.bimaxwell import BiMaxwell
+from workers.training.groups import ko_groups, muon_groups
 
 Shape = Literal["none", "cosine", "linear"]
 
@@ -25,34 +27,10 @@ def build(choice: catalog.Optimizer, model: nn.Module, seed: int, total_steps: i
         seed: seed of the random numbers of noise and collisions.
         total_steps: steps over which collisions fade; None if unknown, in which case the spec refuses `fade`.
     """
-    return BUILDERS[choice.name](model, seed, total_steps, **choice.params.model_dump())
-
-
-def muon_groups(model: nn.Module) -> list[dict[str, Any]]:
-    """Two groups: hidden matrices for Muon; embeddings, the head, norms and biases for AdamW."""
-    return _by_use([{"params": list(model.named_parameters())}], model)
-
-
-def ko_groups(model: nn.Module, base: str, embeddings: bool) -> list[dict[str, Any]]:
-    """Parameter groups that mark a model's neurons for KO; with base `muon`, each is split as in `muon_groups`."""
-    groups = param_groups(model, embeddings=embeddings)
-    return _by_use(groups, model) if base == "muon" else groups
-
-
-def _by_use(groups: list[dict[str, Any]], model: nn.Module) -> list[dict[str, Any]]:
-    """Each group of (name, tensor) pairs, split into the tensors that Muon trains and those that AdamW trains."""
-    embeddings = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
-    by_adamw = embeddings | {head(model).weight}
-    parts = [
-        {
-            **group,
-            "params": [(name, p) for name, p in group["params"] if (p.ndim >= 2 and p not in by_adamw) is use_muon],
-            "use_muon": use_muon,
-        }
-        for use_muon in (True, False)
-        for group in groups
-    ]
-    return [part for part in parts if part["params"]]
+    params = choice.params.model_dump()
+    if is_of_library(choice.name):
+        return libraries.build(choice.name, model, params)
+    return BUILDERS[choice.name](model, seed, total_steps, **params)
 
 
 @dataclass(frozen=True)
@@ -80,10 +58,31 @@ def _ko(
     if fade != "none":
         assert total_steps is not None, "a spec with fade has a budget of steps or epochs"
         params |= {name: Fade(params[name], steps=total_steps, shape=fade) for name in ("gamma", "rate")}
-    groups, builder = ko_groups(model, base, embeddings), BUILDERS[base]
+    if is_of_library(base):
+        declared = declaration(base)
+        groups = ko_groups(model, embeddings, for_muon="use_muon" in declared.needs)
+        return KO(groups, base=libraries.optimizer_class(declared), seed=seed, **params)
+    groups, builder = ko_groups(model, embeddings, for_muon=base == "muon"), BUILDERS[base]
     if isinstance(builder, Plain):
         return KO(groups, base=builder.optimizer, seed=seed, **builder.options, **params)
     return KO(groups, base=base, seed=seed, **params)
+
+
+def _bimaxwell(
+    model: nn.Module,
+    seed: int,
+    total_steps: int | None,
+    *,
+    base: str,
+    fast: float,
+    slow: float,
+    share: float,
+    mix: float,
+    **params: Any,
+) -> Optimizer:
+    if is_of_library(base):
+        return BiMaxwell(libraries.build(base, model, params), fast, slow, share, mix)
+    return BiMaxwell(BUILDERS[base](model, seed, total_steps, **params), fast, slow, share, mix)
 
 
 def _control(
@@ -112,5 +111,6 @@ BUILDERS: dict[str, Callable[..., Optimizer]] = {
     "muon": _muon,
     "lion": Plain(Lion),
     "ko": _ko,
+    "bimaxwell": _bimaxwell,
     "control": _control,
 }

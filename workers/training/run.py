@@ -25,6 +25,7 @@ from workers.training import checkpoint, datasets, environment, memory, models, 
 from workers.training.clock import Clock
 from workers.training.device import DTYPES, choose
 from workers.training.progress import Progress, Record
+from workers.training.stepping import Stepper
 from workers.training.stopping import Ended, LossMonitor, Stop
 
 OnMetrics = Callable[[int, Mapping[str, float]], None]
@@ -58,7 +59,13 @@ class Run:
         )
         self.optimizer = optimizers.build(spec.optimizer, self.model, spec.seed, self.progress.total_steps)
         self.schedule = schedules.build(spec.schedule, self.optimizer, self.progress)
-        self._scaler = torch.amp.GradScaler(self.device.type, enabled=spec.precision == "fp16")
+        self._stepper = Stepper(
+            self.optimizer,
+            self.parameters,
+            type(spec.optimizer).needs,
+            spec.gradient_clip,
+            torch.amp.GradScaler(self.device.type, enabled=spec.precision == "fp16"),
+        )
         self._losses = LossMonitor(self.device, spec.log_every_steps)
         self._clock = Clock(self.device)
         self._record = Record()
@@ -99,7 +106,7 @@ class Run:
             "best_weights": self._best_weights,
             "optimizer": self.optimizer.state_dict(),
             "schedule": None if self.schedule is None else self.schedule.state_dict(),
-            "scaler": self._scaler.state_dict(),
+            "scaler": self._stepper.scaler.state_dict(),
             "task": self.task.state_dict(),
             "random": checkpoint.random_states(),
             "progress": asdict(self.progress),
@@ -128,7 +135,7 @@ class Run:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.schedule is not None:
             self.schedule.load_state_dict(state["schedule"])
-        self._scaler.load_state_dict(state["scaler"])
+        self._stepper.scaler.load_state_dict(state["scaler"])
         self.task.load_state_dict(state["task"])
         for name, value in state["progress"].items():  # in place: the schedule refers to this object
             setattr(self.progress, name, value)
@@ -208,6 +215,7 @@ class Run:
 
     def _train(self) -> None:
         self.model.train()
+        self._stepper.start_training()
         if self._record.hit is not None and self.spec.stop_at_target:  # the run was interrupted during its test
             raise Ended(Reason.TARGET_REACHED)
         with self._clock.running():
@@ -241,20 +249,17 @@ class Run:
 
     def _step(self, batch: Any) -> None:
         """Do one optimizer step. The reported loss and metrics are those of the weights before the step."""
-        step, optimizer = self.step + 1, self.optimizer
+        step = self.step + 1
         logs = step % self.spec.log_every_steps == 0
         diagnoses = self.spec.diagnostics_every_steps is not None and step % self.spec.diagnostics_every_steps == 0
-        with self._autocast():
-            loss, output = self.task.loss(self.model, batch)
+        loss, output = self._loss(batch)
         self._losses.add(loss.detach(), step)
-        torch.autograd.backward(self._scaler.scale(loss))
-        measured = self._measure_gradients(logs or diagnoses)
+        self._stepper.backward(loss)
+        measured = self._stepper.measure_gradients(logs or diagnoses)
         diagnosis = self._diagnose() if diagnoses else None
         before = [p.detach().clone() for p in self.parameters] if logs else []
-        lr = optimizer.param_groups[0]["lr"]
-        self._scaler.step(optimizer)
-        self._scaler.update()
-        optimizer.zero_grad()
+        lr = self._stepper.lr if logs else None
+        self._stepper.step(loss, lambda: self._loss(batch)[0])
         self.progress.count_step(self._clock.seconds_without_waiting)
         if self.schedule is not None:
             self.schedule.step()
@@ -266,25 +271,11 @@ class Run:
             norms = {**measured, "update_norm": nn.utils.get_total_norm(updates)}
             self._report(
                 {f"train_{name}": float(total) / size for name, total in sums.items()}
-                | {"lr": float(lr)}
+                | ({} if lr is None else {"lr": lr})
                 | {name: float(norm) for name, norm in norms.items()}
             )
         if diagnosis is not None:
             self._report_diagnosis(diagnosis)
-
-    def _measure_gradients(self, is_needed: bool) -> dict[str, Tensor]:
-        """Unscale the gradients, clip them if the spec requires it, and return their norm before clipping.
-
-        If the norm is not needed and nothing is clipped, do nothing.
-        """
-        limit = self.spec.gradient_clip
-        if not is_needed and limit is None:
-            return {}
-        self._scaler.unscale_(self.optimizer)
-        norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
-        if limit is not None:
-            nn.utils.clip_grads_with_norm_(self.parameters, limit, norm)
-        return {"grad_norm": norm}
 
     def _diagnose(self) -> Diagnosis:
         """Diagnostics of the weights and gradients; their time does not count as training time."""
@@ -310,6 +301,11 @@ class Run:
             self._report(averages | {"diagnostics_seconds": self._record.diagnostics_seconds})
             self._send({f"{name}/{layer}": value for name, of in layers.items() for layer, value in of.items()})
 
+    def _loss(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """Loss and output of a batch, in the precision of the spec."""
+        with self._autocast():
+            return self.task.loss(self.model, batch)
+
     def _autocast(self) -> contextlib.AbstractContextManager[None]:
         if self.spec.precision == "fp32":
             return contextlib.nullcontext()
@@ -319,21 +315,26 @@ class Run:
         with self._clock.paused():
             self._losses.check()
             seconds = self._clock.seconds
-            metrics = self._evaluate(self.task.validation_batches())
-            self._report(
-                {f"val_{name}": value for name, value in metrics.items()}
-                | {
-                    "weight_correlation": weight_correlation(self.model),
-                    "samples_per_second": (self._record.records_seen - self._record.seen_at_validation)
-                    / max(seconds - self._record.seconds_at_validation, 1e-9),
-                }
-            )
-            self._record.seen_at_validation, self._record.seconds_at_validation = self._record.records_seen, seconds
-            self._record.validated_step = self.step
-            if not math.isfinite(metrics["loss"]):
-                raise Ended(Reason.DIVERGED, f"the validation loss was {metrics['loss']} after step {self.step}")
-            self._compare_with_best(metrics)
+            with self._stepper.evaluation_mode():
+                metrics = self._evaluate(self.task.validation_batches())
+                self._report_validation(metrics, seconds)
+                if not math.isfinite(metrics["loss"]):
+                    raise Ended(Reason.DIVERGED, f"the validation loss was {metrics['loss']} after step {self.step}")
+                self._compare_with_best(metrics)
             self._compare_with_target(metrics, seconds)
+
+    def _report_validation(self, metrics: Mapping[str, float], seconds: float) -> None:
+        """Report the metrics of a validation after `seconds` of training."""
+        self._report(
+            {f"val_{name}": value for name, value in metrics.items()}
+            | {
+                "weight_correlation": weight_correlation(self.model),
+                "samples_per_second": (self._record.records_seen - self._record.seen_at_validation)
+                / max(seconds - self._record.seconds_at_validation, 1e-9),
+            }
+        )
+        self._record.seen_at_validation, self._record.seconds_at_validation = self._record.records_seen, seconds
+        self._record.validated_step = self.step
 
     def _compare_with_best(self, metrics: Mapping[str, float]) -> None:
         """Record the best validation step (the first among equals), with its weights if they will be tested."""
@@ -358,6 +359,10 @@ class Run:
 
     def _test(self) -> None:
         """Test the weights of the last step (primary) and of the best validation step (secondary)."""
+        with self._stepper.evaluation_mode():
+            self._report(self._test_metrics())
+
+    def _test_metrics(self) -> dict[str, float]:
         metrics = {f"test_{name}": value for name, value in self._evaluate(self.task.test_batches()).items()}
         selected = self.task.selects
         if self._record.best is None or self._best_weights is None or self._record.best[1] == self.step:
@@ -369,7 +374,7 @@ class Run:
                 best = self._evaluate(self.task.test_batches())[selected]
             finally:  # also if the run is stopped: a checkpoint may follow
                 self.model.load_state_dict(last)
-        self._report(metrics | {f"best_test_{selected}": best})
+        return metrics | {f"best_test_{selected}": best}
 
     @torch.inference_mode()
     def _evaluate(self, batches: Iterable[Any]) -> dict[str, float]:
@@ -379,8 +384,7 @@ class Run:
         records = 0
         for batch in batches:
             size = self.task.size(batch)
-            with self._autocast():
-                loss, output = self.task.loss(self.model, batch)
+            loss, output = self._loss(batch)
             for name, value in {"loss": loss.double() * size, **self.task.metrics(output, batch)}.items():
                 sums[name] = sums.get(name, 0) + value
             records += size

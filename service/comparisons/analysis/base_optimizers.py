@@ -15,10 +15,11 @@ from service.stats.multiple_testing import MIN_SHARED_SEEDS
 
 def leads_over_base(ranking: Ranking, measure: Measure) -> Iterator[str]:
     """Sentences on KO's lead over each base, at the same learning rate and with each at its best rate."""
-    plain = [group for group in ranking.finished if "base" not in group.optimizer["params"]]
+    rated = [group for group in ranking.finished if isinstance(group.optimizer["params"].get("lr"), int | float)]
+    plain = [group for group in rated if "base" not in group.optimizer["params"]]
     for name in sorted({group.optimizer["name"] for group in plain}):
         bases = {_rate(group): group for group in reversed(plain) if group.optimizer["name"] == name}
-        kos = [group for group in ranking.finished if group.optimizer["params"].get("base") == name]
+        kos = [group for group in rated if group.optimizer["params"].get("base") == name]
         shared = Counter(_rate(ko) for ko in kos if _rate(ko) in bases)
         if len(bases) < 2 or not shared:
             continue

@@ -87,14 +87,16 @@ def _caveats(question: Question, ranking: Ranking) -> Iterator[str]:
     yield from leads_over_base(ranking, Measure(question.metric))
     if not ranking.groups:
         return
-    if "lr" in question.held_fixed:
-        rate = question.held_fixed["lr"]
+    rate = question.held_fixed.get("lr")
+    if rate is not None:
         yield (
             f"The result applies only to learning rate {rate:g}, which was not tuned per {question.noun}, and to one "
             "split of the data."
         )
-    else:
+    elif any("lr" in group.optimizer["params"] for group in ranking.groups if group.optimizer):
         yield (
             f"Each {question.noun} ran at the learning rate in its label; whether these rates were tuned with equal "
             "effort is not recorded. The result applies to one split of the data only."
         )
+    else:
+        yield "The result applies to one split of the data only."

@@ -6,11 +6,14 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.config import JsonDict
+from pydantic_core import PydanticCustomError
 
 from service.comparisons.design.search_spaces import MAX_PARAMETERS, Space
 from service.specs.base import Frozen, unfit
 from service.specs.bodies import Label, Name, TagKey
 from service.specs.catalog.base import Seed
+from service.specs.catalog.declaration import default_space
+from service.specs.catalog.optimizers import optimizer_class
 from service.specs.metric_text import not_a_result
 from service.specs.patterns import PRINTABLE
 from service.specs.text import counted
@@ -68,6 +71,28 @@ def _not_empty(value: Any) -> Any:
     return value
 
 
+def _default_space(request: dict[str, Any]) -> dict[str, Any] | None:
+    """The default search space of the optimizer, without its fixed parameters; None if the optimizer is unknown."""
+    params = request.get("params")
+    fixed = params if isinstance(params, dict) else {}
+    name = fixed.get("base", "adam") if request.get("name") in ("ko", "bimaxwell", "control") else request.get("name")
+    try:
+        entry = optimizer_class(str(name))
+    except (KeyError, PydanticCustomError):
+        return None
+    space = default_space(type(entry.model_fields["params"].default))
+    if not space:
+        raise unfit("space", f"{name} has no learning rate to tune by default: give a search space")
+    return {parameter: values for parameter, values in space.items() if parameter not in fixed}
+
+
+def _or_default(schema: JsonDict) -> None:
+    """Publish the word `default` as a further value."""
+    variants = schema["anyOf"]
+    assert isinstance(variants, list)
+    schema["anyOf"] = [*variants, {"const": "default"}]
+
+
 class OptimizerRequest(Frozen):
     """An optimizer with fixed hyperparameters, a search space, or both."""
 
@@ -78,9 +103,18 @@ class OptimizerRequest(Frozen):
     space: Annotated[Space, BeforeValidator(_not_empty), Field(max_length=MAX_PARAMETERS)] | None = Field(
         None,
         description="Hyperparameters to tune, each given as one of log_uniform, uniform, integer (lowest and highest) "
-        "and choice.",
+        "and choice. `default`: the learning rate, and the weight decay if its default is above 0, over three decades "
+        "around their defaults.",
+        json_schema_extra=_or_default,
     )
     label: Title | None = Field(None, description="Label shown in tables; derived from the configuration if omitted.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_space(cls, request: Any) -> Any:
+        if isinstance(request, dict) and request.get("space") == "default":
+            return {**request, "space": _default_space(request)}
+        return request
 
 
 LOOKS = 'give increasing numbers of seeds, such as [5, 10, 20] if max is 20, or "any", or omit looks'

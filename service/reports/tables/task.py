@@ -57,7 +57,7 @@ def _hyperparameters(task: TaskAnswer, group: GroupView) -> str:
     view = tuning_of(task, group.label)
     if view is None:
         params = group.optimizer.get("params", {})
-        return f"lr {number(params['lr'])} (fixed)" if "lr" in params else "fixed"
+        return "fixed" if params.get("lr") is None else f"lr {number(params['lr'])} (fixed)"
     return "not chosen" if view.params is None else parameters(view.params)
 
 

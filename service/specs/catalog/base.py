@@ -6,11 +6,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, Union
 
-from pydantic import BaseModel, BeforeValidator, Discriminator, Field, GetCoreSchemaHandler, Tag
-from pydantic_core import CoreSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    Tag,
+)
+from pydantic_core import CoreSchema, core_schema
 
 from service.specs.base import Frozen
 
+LearningRate = Annotated[float, Field(gt=0, le=100)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Width = Annotated[int, Field(ge=1, le=65_536)]
@@ -24,7 +33,7 @@ class OneOf:
     `by` is the name of the field that tells the models apart, or a function from the input to the model's key.
     """
 
-    table: Mapping[str, type[BaseModel]]
+    table: Mapping[str, Any]
     by: str | Callable[[Any], str | None]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -35,6 +44,27 @@ class OneOf:
             members = tuple(Annotated[model, Tag(key)] for key, model in self.table.items())
             union = Annotated[Union[members], Discriminator(self.by)]  # noqa: UP007 (made at run time)
         return handler.generate_schema(union)
+
+
+@dataclass(frozen=True)
+class LookedUp:
+    """Annotation of a field whose model is looked up for each input, because there are too many to build them all."""
+
+    model_of: Callable[[Any], type[BaseModel]]
+    """The model for an input. Raises ValueError or PydanticCustomError if there is none."""
+    published: type[BaseModel]
+    """The model whose JSON Schema is published for all of them."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """The schema of a function that validates with the model of the input."""
+        return core_schema.no_info_plain_validator_function(self._validate)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The JSON Schema of `published`."""
+        return handler(self.published.__pydantic_core_schema__)
+
+    def _validate(self, value: Any) -> Any:
+        return value if isinstance(value, Frozen) else self.model_of(value).model_validate(value)
 
 
 class Choice(Frozen):

@@ -5,24 +5,38 @@ Their classes: `workers.training.optimizers`.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from collections import ChainMap
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 
-from pydantic import Field, create_model, model_validator
+from pydantic import ConfigDict, Field, create_model
 
 from service.specs.base import Frozen, unfit
-from service.specs.catalog.base import Choice, Decay, OneOf
+from service.specs.catalog import libraries
+from service.specs.catalog.base import Choice, LookedUp, OneOf
+from service.specs.catalog.declaration import Need
+from service.specs.catalog.optimizer_params import (
+    AdagradParams,
+    AdamParams,
+    AdamWParams,
+    BiMaxwellOptions,
+    Collision,
+    ControlOptions,
+    LionParams,
+    MuonParams,
+    NadamWParams,
+    RadamParams,
+    RmspropParams,
+    SgdParams,
+)
+from service.specs.patterns import LIBRARY_NAME
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {}
 
 COLOURS = 7
 """Number of colors in figures and pages, which define their values; the catalog uses indices from 0."""
 BLUE, ORANGE, GREEN, PINK, OCHRE, SKY, GREY = range(COLOURS)
-
-LearningRate = Annotated[float, Field(gt=0, le=100)]
-Epsilon = Annotated[float, Field(gt=0, le=1)]
-WeightDecay = Annotated[float, Field(ge=0, le=100)]
-Probability = Annotated[float, Field(ge=0, le=1)]
-Betas = Annotated[tuple[Decay, Decay], Field(strict=False)]  # JSON has lists only
 
 
 class Optimizer(Choice):
@@ -31,23 +45,87 @@ class Optimizer(Choice):
     table: ClassVar[dict[str, Any]] = OPTIMIZERS
     colour: ClassVar[int]
     """Index of its color. Optimizers outnumber colors: share one with an optimizer that it is rarely compared with."""
-    base_of: ClassVar[tuple[Literal["ko", "control"], ...]] = ()
+    base_of: ClassVar[tuple[Literal["ko", "bimaxwell", "control"], ...]] = ()
     """The optimizers that can wrap this one: each accepts this one's parameters in addition to its own."""
+    needs: ClassVar[tuple[Need, ...]] = ()
+    """What it needs from the training loop."""
+    resumes: ClassVar[bool] = True
+    """Whether a run that continues from a checkpoint gives equal bits."""
+
+    @classmethod
+    def union(cls) -> OneOf:
+        """All built-in optimizers, then those of libraries."""
+        return OneOf(ChainMap({LIBRARY: OfLibrary}, cls.table), by=_chosen_optimizer)
+
+    @property
+    def is_resumable(self) -> bool:
+        """Whether a run with it, and with the base that it wraps, continues from a checkpoint with equal bits."""
+        base = getattr(self.params, "base", None)
+        return self.resumes and (base is None or optimizer_class(base).resumes)
 
 
-class SgdParams(Frozen):
-    """Stochastic gradient descent with momentum."""
+# --- optimizers of libraries -----------------------------------------------------------------------------------------
 
-    lr: LearningRate = Field(0.1, description="Learning rate.")
-    momentum: Decay = 0.9
-    nesterov: bool = False
-    weight_decay: WeightDecay = Field(0.0, description="L2 penalty added to the gradient.")
+LIBRARY = "LIBRARY/NAME"
+"""Key of all optimizers of libraries in unions."""
 
-    @model_validator(mode="after")
-    def _nesterov_needs_momentum(self) -> Self:
-        if self.nesterov and self.momentum == 0:
-            raise unfit("nesterov", "nesterov needs a momentum above 0")
-        return self
+LibraryName = Annotated[str, Field(pattern=LIBRARY_NAME)]
+
+
+class LibraryRequest(Frozen):
+    """An optimizer of a library; `GET /v1/catalog/optimizers/LIBRARY/NAME` describes its parameters."""
+
+    name: LibraryName
+    params: dict[str, Any] = Field(default_factory=dict)
+
+
+class LibraryOptimizer(Optimizer):
+    """Base of the entries of libraries' optimizers, which are made when they are first named."""
+
+    table: ClassVar[dict[str, Any]] = {}
+
+
+@cache
+def library_optimizer(name: str) -> type[Optimizer]:
+    """The entry of an optimizer of a library. Raises PydanticCustomError if it is unknown or refused."""
+    declared = libraries.declaration(name)
+    params = declared.params_model
+    members = {
+        "__module__": __name__,
+        "__doc__": declared.title,
+        "__annotations__": {"name": Literal[name], "params": params},
+        "name": name,
+        "params": params(),
+        "title": declared.title,
+        "colour": GREY,
+        "base_of": ("ko", "bimaxwell") if declared.is_base_of_ko else (),
+        "needs": declared.needs,
+        "resumes": declared.is_resumable,
+    }
+    metaclass: Any = type(LibraryOptimizer)
+    return cast(type[Optimizer], metaclass(declared.class_name, (LibraryOptimizer,), members))
+
+
+OfLibrary = Annotated[Any, LookedUp(lambda value: library_optimizer(value["name"]), LibraryRequest)]
+
+
+def optimizer_class(name: str) -> type[Optimizer]:
+    """The entry of an optimizer. Raises KeyError or PydanticCustomError if there is none."""
+    return library_optimizer(name) if libraries.is_of_library(name) else OPTIMIZERS[name]
+
+
+def _key(name: Any) -> Any:
+    """The key of an optimizer in unions: its name, or `LIBRARY`."""
+    return LIBRARY if isinstance(name, str) and libraries.is_of_library(name) else name
+
+
+def _chosen_optimizer(value: Any) -> Any:
+    """The key in `Optimizer.union`."""
+    name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
+    return _key(name) if name is None or isinstance(name, str) else str(name)
+
+
+# --- built-in optimizers ---------------------------------------------------------------------------------------------
 
 
 class Sgd(Optimizer):
@@ -55,18 +133,9 @@ class Sgd(Optimizer):
 
     title = "SGD with momentum"
     colour = GREEN
-    base_of = ("ko", "control")
+    base_of = ("ko", "bimaxwell", "control")
     name: Literal["sgd"] = "sgd"
     params: SgdParams = SgdParams()
-
-
-class AdamParams(Frozen):
-    """Adam (Kingma and Ba 2015)."""
-
-    lr: LearningRate = Field(1e-3, description="Learning rate.")
-    betas: Betas = (0.9, 0.999)
-    eps: Epsilon = 1e-8
-    weight_decay: WeightDecay = Field(0.0, description="L2 penalty added to the gradient.")
 
 
 class Adam(Optimizer):
@@ -74,15 +143,9 @@ class Adam(Optimizer):
 
     title = "Adam (Kingma and Ba 2015)"
     colour = ORANGE
-    base_of = ("ko", "control")
+    base_of = ("ko", "bimaxwell", "control")
     name: Literal["adam"] = "adam"
     params: AdamParams = AdamParams()
-
-
-class AdamWParams(AdamParams):
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
-
-    weight_decay: WeightDecay = Field(0.01, description="Decoupled weight decay.")
 
 
 class AdamW(Optimizer):
@@ -90,16 +153,9 @@ class AdamW(Optimizer):
 
     title = "AdamW (Loshchilov and Hutter 2019)"
     colour = OCHRE
-    base_of = ("ko", "control")
+    base_of = ("ko", "bimaxwell", "control")
     name: Literal["adamw"] = "adamw"
     params: AdamWParams = AdamWParams()
-
-
-class NadamWParams(AdamWParams):
-    """Adam with Nesterov momentum (Dozat 2016) and decoupled weight decay."""
-
-    lr: LearningRate = Field(2e-3, description="Learning rate.")
-    momentum_decay: Decay = 4e-3
 
 
 class NadamW(Optimizer):
@@ -107,13 +163,9 @@ class NadamW(Optimizer):
 
     title = "NAdam (Dozat 2016) with decoupled weight decay"
     colour = OCHRE
-    base_of = ("ko",)
+    base_of = ("ko", "bimaxwell")
     name: Literal["nadamw"] = "nadamw"
     params: NadamWParams = NadamWParams()
-
-
-class RadamParams(AdamParams):
-    """Adam with rectified variance (Liu et al. 2020)."""
 
 
 class Radam(Optimizer):
@@ -121,20 +173,9 @@ class Radam(Optimizer):
 
     title = "RAdam (Liu et al. 2020)"
     colour = ORANGE
-    base_of = ("ko",)
+    base_of = ("ko", "bimaxwell")
     name: Literal["radam"] = "radam"
     params: RadamParams = RadamParams()
-
-
-class RmspropParams(Frozen):
-    """RMSprop (Hinton 2012)."""
-
-    lr: LearningRate = Field(1e-2, description="Learning rate.")
-    alpha: Decay = 0.99
-    eps: Epsilon = 1e-8
-    momentum: Decay = 0.0
-    centered: bool = False
-    weight_decay: WeightDecay = Field(0.0, description="L2 penalty added to the gradient.")
 
 
 class Rmsprop(Optimizer):
@@ -142,18 +183,9 @@ class Rmsprop(Optimizer):
 
     title = "RMSprop (Hinton 2012)"
     colour = PINK
-    base_of = ("ko",)
+    base_of = ("ko", "bimaxwell")
     name: Literal["rmsprop"] = "rmsprop"
     params: RmspropParams = RmspropParams()
-
-
-class AdagradParams(Frozen):
-    """Adagrad (Duchi et al. 2011)."""
-
-    lr: LearningRate = Field(1e-2, description="Learning rate.")
-    lr_decay: Decay = 0.0
-    eps: Epsilon = 1e-10
-    weight_decay: WeightDecay = Field(0.0, description="L2 penalty added to the gradient.")
 
 
 class Adagrad(Optimizer):
@@ -161,19 +193,9 @@ class Adagrad(Optimizer):
 
     title = "Adagrad (Duchi et al. 2011)"
     colour = SKY
-    base_of = ("ko",)
+    base_of = ("ko", "bimaxwell")
     name: Literal["adagrad"] = "adagrad"
     params: AdagradParams = AdagradParams()
-
-
-class MuonParams(Frozen):
-    """Muon (Jordan et al. 2024) for the hidden matrices, AdamW for embeddings, head, norms and biases."""
-
-    lr: LearningRate = Field(0.02, description="Learning rate of the hidden matrices.")
-    momentum: Decay = 0.95
-    nesterov: bool = True
-    weight_decay: WeightDecay = Field(0.0, description="Decoupled weight decay.")
-    adamw_lr: LearningRate = Field(1e-3, description="Learning rate of the parameters that AdamW trains.")
 
 
 class Muon(Optimizer):
@@ -181,17 +203,9 @@ class Muon(Optimizer):
 
     title = "Muon (Jordan et al. 2024), AdamW for the rest"
     colour = PINK
-    base_of = ("ko",)
+    base_of = ("ko", "bimaxwell")
     name: Literal["muon"] = "muon"
     params: MuonParams = MuonParams()
-
-
-class LionParams(Frozen):
-    """Lion (Chen et al. 2023)."""
-
-    lr: LearningRate = Field(1e-4, description="Learning rate.")
-    betas: Betas = (0.9, 0.99)
-    weight_decay: WeightDecay = Field(0.0, description="Decoupled weight decay.")
 
 
 class Lion(Optimizer):
@@ -199,7 +213,7 @@ class Lion(Optimizer):
 
     title = "Lion (Chen et al. 2023)"
     colour = SKY
-    base_of = ("ko",)
+    base_of = ("ko", "bimaxwell")
     name: Literal["lion"] = "lion"
     params: LionParams = LionParams()
 
@@ -211,19 +225,36 @@ Options = TypeVar("Options", bound=Frozen)
 
 def _on_each_base(wrapper: str, options: type[Options]) -> dict[str, type[Options]]:
     """Name of a base -> parameters of `wrapper` on it: the base's parameters, the options of `wrapper`, and `base`."""
-    params_of: dict[str, type[Options]] = {}
-    for name, entry in OPTIMIZERS.items():
-        if wrapper in entry.base_of:
-            params: Any = entry.model_fields["params"].annotation
-            base: Any = (entry.model_fields["name"].annotation, name)
-            params_of[name] = create_model(
-                f"{wrapper.capitalize()}{params.__name__}",
-                __base__=(options, params),
-                __module__=__name__,
-                __doc__=f"Parameters of `{wrapper}` with base optimizer `{name}`.",
-                base=base,
-            )
-    return params_of
+    return {name: _on_base(wrapper, options, entry) for name, entry in OPTIMIZERS.items() if wrapper in entry.base_of}
+
+
+def _on_base(
+    wrapper: str, options: type[Options], entry: type[Optimizer], defaults: Mapping[str, Any] | None = None
+) -> type[Options]:
+    """Parameters of `wrapper` on a base, with these defaults; of two parameters with one name, that of `wrapper`."""
+    params: Any = entry.model_fields["params"].annotation
+    name = entry.model_fields["name"]
+    fields: dict[str, Any] = {"base": (name.annotation, name.default)}
+    for parameter, default in (defaults or {}).items():
+        field = params.model_fields[parameter]
+        fields[parameter] = (field.rebuild_annotation(), default)
+    return create_model(
+        f"{wrapper.capitalize()}{params.__name__}",
+        __base__=(options, params),
+        __module__=__name__,
+        __doc__=f"Parameters of `{wrapper}` with base optimizer `{name.default}`.",
+        **fields,
+    )
+
+
+def _params_on_library(wrapper: str, options: type[Options], base: str) -> type[Options]:
+    """Parameters of `wrapper` on an optimizer of a library. Raises PydanticCustomError if it cannot be a base."""
+    libraries.declaration(base, "base")
+    entry = library_optimizer(base)
+    if wrapper not in entry.base_of:
+        reason = f"it needs {entry.needs[0].replace('_', ' ')}" if entry.needs else "a step of KO with it fails"
+        raise unfit("base", f"{base} cannot be the base of {wrapper}: {reason}")
+    return _on_base(wrapper, options, entry)
 
 
 def _base_of(params: Any) -> Any:
@@ -231,35 +262,29 @@ def _base_of(params: Any) -> Any:
     return params.get("base", "adam") if isinstance(params, dict) else getattr(params, "base", None)
 
 
-class Collision(Frozen):
-    """The collision that KO adds before the step of its base optimizer."""
-
-    collision: Literal["soft", "hard", "none"] = Field(
-        "soft",
-        description="soft: subtract from each row's gradient those of rows with similar weights and gradients. "
-        "hard: random pairs of rows collide elastically. none: off. docs/ko.md gives the formulas.",
-    )
-    gamma: float = Field(0.1, ge=0, le=100, description="Strength of a soft collision.")
-    bounded: bool = Field(False, description="Cap gamma so that a layer's gradient stays a descent direction.")
-    rate: Probability = Field(
-        0.5, description="Hard collisions: factor by which the probability of each collision is multiplied."
-    )
-    group_size: int | None = Field(
-        None,
-        ge=2,
-        le=65_536,
-        description="Rows of a layer per random group; rows collide softly within their group. null: one group.",
-    )
-    embeddings: bool = Field(
-        False,
-        description="Apply collisions to word embeddings too; soft collisions then use random groups of 64 rows.",
-    )
-    fade: Literal["none", "cosine", "linear"] = Field(
-        "none", description="Decay of gamma and rate to 0 over the budget; `none`: constant."
-    )
+def _base_key(params: Any) -> Any:
+    """The key in the union of a wrapper's parameters: the name of a built-in base, or `LIBRARY`."""
+    return _key(_base_of(params))
 
 
 KO_PARAMS = _on_each_base("ko", Collision)
+
+
+@cache
+def ko_params(base: str) -> type[Collision]:
+    """KO's parameters on an optimizer of a library. Raises PydanticCustomError if it cannot be a base."""
+    return _params_on_library("ko", Collision, base)
+
+
+class KoLibraryParams(Collision):
+    """Parameters of `ko` with an optimizer of a library as base; the base's own parameters are accepted, too."""
+
+    model_config = ConfigDict(extra="allow")
+
+    base: LibraryName
+
+
+KoOnLibrary = Annotated[Any, LookedUp(lambda params: ko_params(params["base"]), KoLibraryParams)]
 
 
 class Ko(Optimizer):
@@ -268,45 +293,53 @@ class Ko(Optimizer):
     title = "KO, kinetics-inspired (arXiv 2505.14777), on a base optimizer"
     colour = BLUE
     name: Literal["ko"] = "ko"
-    params: Annotated[Any, OneOf(KO_PARAMS, by=_base_of)] = KO_PARAMS["adam"]()
+    params: Annotated[Any, OneOf(ChainMap({LIBRARY: KoOnLibrary}, KO_PARAMS), by=_base_key)] = KO_PARAMS["adam"]()
 
 
-STRENGTHS = {"noise": 0.1, "orthogonality": 1e-4}
-"""Control -> default strength: KO's gamma, and the penalty chosen in benchmarks/claims.py."""
+_WITHOUT_MOMENTUM: dict[str, dict[str, Any]] = {
+    "sgd": {"momentum": 0.0},
+    "adam": {"betas": (0.0, 0.999)},
+    "adamw": {"betas": (0.0, 0.999)},
+    "nadamw": {"betas": (0.0, 0.999)},
+    "radam": {"betas": (0.0, 0.999)},
+    "muon": {"momentum": 0.0, "nesterov": False},
+    "lion": {"betas": (0.0, 0.99)},
+}
+"""Base -> defaults that switch its own momentum off."""
+
+BIMAXWELL_PARAMS = {
+    name: _on_base("bimaxwell", BiMaxwellOptions, entry, _WITHOUT_MOMENTUM.get(name))
+    for name, entry in OPTIMIZERS.items()
+    if "bimaxwell" in entry.base_of
+}
 
 
-class ControlOptions(Frozen):
-    """The simple alternative to a collision, applied before the step of the base optimizer."""
+@cache
+def bimaxwell_params(base: str) -> type[BiMaxwellOptions]:
+    """Parameters of `bimaxwell` on an optimizer of a library. Raises PydanticCustomError if it cannot be a base."""
+    return _params_on_library("bimaxwell", BiMaxwellOptions, base)
 
-    control: Literal["noise", "orthogonality", "centralization"] = Field(
-        "noise",
-        description="noise: Gaussian noise of the same norm as the change made by a soft collision. orthogonality: the "
-        "gradient of a penalty on rows of a layer that point in the same direction. centralization: subtract the mean "
-        "from each row's gradient.",
+
+class BiMaxwellLibraryParams(BiMaxwellOptions):
+    """Parameters of `bimaxwell` with an optimizer of a library as base; set the base's own momentum to 0."""
+
+    model_config = ConfigDict(extra="allow")
+
+    base: LibraryName
+
+
+BiMaxwellOnLibrary = Annotated[Any, LookedUp(lambda params: bimaxwell_params(params["base"]), BiMaxwellLibraryParams)]
+
+
+class BiMaxwell(Optimizer):
+    """Bi-Maxwell momentum on a base optimizer."""
+
+    title = "two-timescale (bi-Maxwell) momentum (modded-nanogpt track 3, 2026), on a base optimizer"
+    colour = SKY
+    name: Literal["bimaxwell"] = "bimaxwell"
+    params: Annotated[Any, OneOf(ChainMap({LIBRARY: BiMaxwellOnLibrary}, BIMAXWELL_PARAMS), by=_base_key)] = (
+        BIMAXWELL_PARAMS["adam"]()
     )
-    strength: float | None = Field(
-        None,
-        ge=0,
-        le=100,
-        description="noise: gamma of the soft collision whose norm is matched (default 0.1). orthogonality: weight of "
-        "the penalty, the sum of squared cosines over all pairs of rows (default 0.0001). centralization: must be "
-        "null.",
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _default_strength(cls, params: Any) -> Any:
-        if not isinstance(params, dict) or "strength" in params:
-            return params
-        return {**params, "strength": STRENGTHS.get(str(params.get("control", "noise")))}
-
-    @model_validator(mode="after")
-    def _strength_fits_control(self) -> Self:
-        if self.control not in STRENGTHS and self.strength is not None:
-            raise unfit("strength", f"{self.control} has no strength: omit it")
-        if self.control in STRENGTHS and self.strength is None:
-            raise unfit("strength", f"{self.control} requires a strength, such as {STRENGTHS[self.control]:g}")
-        return self
 
 
 CONTROL_PARAMS = _on_each_base("control", ControlOptions)

@@ -7,14 +7,28 @@ from typing import Any
 
 from fastapi import APIRouter
 from pydantic import TypeAdapter
+from pydantic_core import PydanticCustomError
 
 from service.datasets import registry
+from service.errors import NotFound
 from service.specs.base import Frozen
-from service.specs.bodies import Catalog, CatalogEntry, DatasetEntry, ModelEntry, OptimizerEntry
+from service.specs.bodies import (
+    Catalog,
+    CatalogEntry,
+    DatasetEntry,
+    LibraryEntry,
+    LibraryOptimizer,
+    ModelEntry,
+    OptimizerDetail,
+    OptimizerEntry,
+)
 from service.specs.catalog.datasets import dataset_class
+from service.specs.catalog.declaration import Declaration, default_space
+from service.specs.catalog.libraries import LIBRARIES, Library, declaration, libraries
 from service.specs.catalog.models import MODELS
-from service.specs.catalog.optimizers import OPTIMIZERS
+from service.specs.catalog.optimizers import OPTIMIZERS, Optimizer, library_optimizer
 from service.specs.catalog.schedules import SCHEDULES, Schedule
+from service.specs.text import unknown_name
 from service.web.dependencies import Caller
 
 router = APIRouter(prefix="/v1/catalog", tags=["catalog"])
@@ -57,7 +71,54 @@ def show(_: Caller) -> Catalog:
             OptimizerEntry(name=name, title=choice.title, params=_schema(choice), colour=choice.colour)
             for name, choice in OPTIMIZERS.items()
         ],
+        libraries=[_library(library) for library in libraries()],
         schedules=[_entry(name, choice) for name, choice in SCHEDULES.items()],
+    )
+
+
+@router.get("/optimizers/{name}", response_model=OptimizerDetail, summary="Show a built-in optimizer")
+def show_built_in(name: str, _: Caller) -> OptimizerDetail:
+    """An optimizer of kotrain: its parameters, its default search space and what it needs."""
+    if name not in OPTIMIZERS:
+        raise NotFound(unknown_name("optimizer", name, OPTIMIZERS))
+    return _detail(name, OPTIMIZERS[name])
+
+
+@router.get("/optimizers/{library}/{name}", response_model=OptimizerDetail, summary="Show an optimizer of a library")
+def show_of_library(library: str, name: str, _: Caller) -> OptimizerDetail:
+    """An optimizer of a library: its parameters, its default search space, what it needs, and remarks."""
+    full_name = f"{library}/{name}"
+    if library not in LIBRARIES:
+        raise NotFound(unknown_name("library", library, LIBRARIES))
+    try:
+        choice = library_optimizer(full_name)
+    except PydanticCustomError as error:
+        raise NotFound(error.message()) from None
+    return _detail(full_name, choice, declaration(full_name))
+
+
+def _detail(name: str, choice: type[Optimizer], declared: Declaration | None = None) -> OptimizerDetail:
+    params = choice.model_fields["params"]
+    return OptimizerDetail(
+        name=name,
+        title=choice.title,
+        params=_schema(choice),
+        colour=choice.colour,
+        space=default_space(type(params.default)),
+        needs=list(choice.needs),
+        is_base_of_ko="ko" in choice.base_of,
+        source=declared.source or None if declared else None,
+        remarks=list(declared.remarks) if declared else [],
+    )
+
+
+def _library(library: Library) -> LibraryEntry:
+    return LibraryEntry(
+        **library.model_dump(include={"name", "version", "licence", "url"}),
+        optimizers=[
+            LibraryOptimizer(name=declared.name, title=declared.title, refusal=declared.refusal)
+            for declared in library.optimizers
+        ],
     )
 
 

@@ -286,10 +286,17 @@ def test_compare_without_runs(kotrain):
 
 def test_catalog_lists_names_and_parameters(kotrain):
     _, out, _ = kotrain("catalog")
-    assert [line.split()[1] for line in out if line.startswith("optimizer")][-2:] == ["ko", "control"]
+    assert [line.split()[1] for line in out if line.startswith("optimizer")][-3:] == ["ko", "bimaxwell", "control"]
     for name, parameter in (("ko", ["gamma", "0.1"]), ("control", ["base", "adam"])):
         _, out, _ = kotrain("catalog", name)
         assert [line.split()[:2] for line in out if line.startswith(parameter[0])] == [parameter]
+    _, out, _ = kotrain("catalog", "torch")
+    assert [line.split()[0] for line in out][1:3] == ["torch/adadelta", "torch/adafactor"]
+    _, out, _ = kotrain("catalog", "torch/lbfgs")
+    assert "- needs from the training loop: closure" in out
+    assert [line.split()[:2] for line in out if line.startswith("max_iter")] == [["max_iter", "20"]]
+    status, _, (error,) = kotrain("catalog", "torch/lbfg")
+    assert (status, "did you mean 'torch/lbfgs'?" in error) == (1, True)
     assert "digits" in {
         dataset["name"] for dataset in json.loads("\n".join(kotrain("catalog", "--json")[1]))["datasets"]
     }

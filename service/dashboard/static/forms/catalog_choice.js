@@ -1,9 +1,22 @@
 // A field for an entry of the catalog and its parameters.
 
+import { get } from "../lib/api.js";
 import { fill, h } from "../lib/dom.js";
 import { details, errorsBelow } from "./errors.js";
 import { field } from "./field.js";
 import { ParamsForm } from "./params_form.js";
+
+/** Options of entries: first those without a group, then each group. */
+function options(entries) {
+  const option = ({ name, present }) =>
+    present === false
+      ? h("option", { value: name, disabled: true }, `${name} (not available)`)
+      : h("option", { value: name }, name);
+  const groups = Map.groupBy(entries, (entry) => entry.group);
+  return [...groups].map(([label, members]) =>
+    label === undefined ? members.map(option) : h("optgroup", { label }, members.map(option)),
+  );
+}
 
 export class CatalogChoice {
   #entries = [];
@@ -26,11 +39,7 @@ export class CatalogChoice {
 
   #list(entries) {
     this.#entries = entries;
-    const option = ({ name, present }) =>
-      present === false
-        ? h("option", { value: name, disabled: true }, `${name} (not available)`)
-        : h("option", { value: name }, name);
-    fill(this.select.control, entries.map(option));
+    fill(this.select.control, options(entries));
   }
 
   get name() {
@@ -49,10 +58,26 @@ export class CatalogChoice {
     if (this.name !== before) this.#show();
   }
 
-  #show() {
-    fill(this.#description, this.entry?.title ?? "");
-    this.params = new ParamsForm(this.entry?.params ?? { properties: {} });
+  #show(values = {}) {
+    const { entry } = this;
+    fill(this.#description, entry?.title ?? "");
+    this.params = new ParamsForm(entry?.params ?? { properties: {} });
     fill(this.#params, this.params.element);
+    this.params.set(values);
+    if (entry?.address && !entry.params) this.#load(entry);
+  }
+
+  /** Fetch the parameters of an entry that has only their address. */
+  async #load(entry) {
+    try {
+      entry.params = (await get(entry.address)).params;
+    } catch (error) {
+      if (this.entry === entry) fill(this.#description, `${entry.title}: ${error.message}`);
+      return;
+    }
+    if (this.entry !== entry) return;
+    this.#show(this.params.values());
+    this.element.dispatchEvent(new Event("change", { bubbles: true }));
   }
 
   /** The value for the API: the name alone if all parameters have their defaults. */
@@ -66,8 +91,7 @@ export class CatalogChoice {
     // An entry that no longer exists is shown, so that the API rejects it, instead of being silently replaced.
     if (!this.#entries.some((entry) => entry.name === name)) this.#list([...this.#entries, { name, present: false }]);
     this.select.set(name);
-    this.#show();
-    this.params.set(params ?? {});
+    this.#show(params);
   }
 
   showErrors(errors) {

@@ -25,18 +25,23 @@ const NEVER_FOLDED = [
 ];
 const USUAL_BASE = "adam";
 
-/** The property that is constant in each of several schemas and tells them apart; undefined for a single schema. */
+/** The property that is constant in several schemas and tells them apart; undefined for a single schema. */
 function discriminator(branches) {
-  if (branches.length < 2) return undefined;
-  return Object.keys(branches[0].properties).find((name) =>
-    branches.every((branch) => branch.properties[name]?.const !== undefined),
+  const closed = branches.filter((branch) => !isOpen(branch));
+  if (closed.length < 2) return undefined;
+  return Object.keys(closed[0].properties).find((name) =>
+    closed.every((branch) => branch.properties[name]?.const !== undefined),
   );
 }
+
+/** Whether a schema accepts properties that it does not name: those of optimizers of libraries as the base of KO. */
+const isOpen = (branch) => branch.additionalProperties === true;
 
 /** Where the schema has several variants (KO with each of its base optimizers), a drop-down list selects one. */
 export class ParamsForm {
   #fields = [];
   #picker = null;
+  #unnamed = {}; // values without a field, of an open branch
 
   constructor(schema) {
     this.defs = schema.$defs ?? {};
@@ -48,7 +53,7 @@ export class ParamsForm {
   }
 
   #makePicker(usual) {
-    const values = this.branches.map((branch) => branch.properties[this.key].const);
+    const values = this.branches.filter((branch) => !isOpen(branch)).map((branch) => branch.properties[this.key].const);
     const initial = usual?.[this.key] ?? (values.includes(USUAL_BASE) ? USUAL_BASE : values[0]);
     const control = h(
       "select",
@@ -63,17 +68,29 @@ export class ParamsForm {
     });
   }
 
+  /** Select a variant. One that is not listed is added, if it can be of an open branch. */
+  #select(value) {
+    const { control } = this.#picker;
+    const isListed = Array.from(control.options).some((option) => option.value === value);
+    if (!isListed && this.branches.some(isOpen)) control.append(h("option", { value }, value));
+    this.#picker.set(value);
+  }
+
   get #branch() {
     const selected = this.#picker?.control.value;
-    return this.branches.find((branch) => branch.properties?.[this.key]?.const === selected) ?? this.branches[0];
+    const isSelected = (branch) => branch.properties?.[this.key]?.const === selected;
+    return this.branches.find(isSelected) ?? this.branches.find(isOpen) ?? this.branches[0];
   }
 
   /** Make the fields of the selected variant, with the given values. */
   #build(values = {}) {
     this.#fields = Object.entries(this.#branch.properties ?? {})
-      .filter(([, property]) => property.const === undefined)
+      .filter(([name, property]) => property.const === undefined && name !== this.key)
       .map(([name, property]) => schemaField(name, property, this.defs));
     for (const input of this.#fields) if (values[input.name] !== undefined) input.set(values[input.name]);
+    const named = [this.key, ...this.#fields.map((input) => input.name)];
+    const unnamed = Object.entries(values).filter(([name]) => !named.includes(name));
+    this.#unnamed = isOpen(this.#branch) ? Object.fromEntries(unnamed) : {};
     const hasFolded = this.#fields.some(({ name }) => ALWAYS_FOLDED.includes(name));
     const areFew = this.#fields.length <= MAX_UNFOLDED && !hasFolded;
     const isShown = ({ name }) => areFew || NEVER_FOLDED.includes(name);
@@ -91,11 +108,11 @@ export class ParamsForm {
   /** The values that differ from the defaults, by name. */
   values() {
     const values = this.#all.filter((input) => !input.control.disabled).map((input) => [input.name, input.value()]);
-    return Object.fromEntries(values.filter(([, value]) => value !== undefined));
+    return { ...this.#unnamed, ...Object.fromEntries(values.filter(([, value]) => value !== undefined)) };
   }
 
   set(values) {
-    if (this.#picker && values[this.key] !== undefined) this.#picker.set(values[this.key]);
+    if (this.#picker && values[this.key] !== undefined) this.#select(values[this.key]);
     this.#build(values);
   }
 

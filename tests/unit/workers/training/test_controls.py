@@ -14,7 +14,8 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from ko import param_groups
 from service.specs.catalog.models import MODELS
-from service.specs.catalog.optimizers import OPTIMIZERS, STRENGTHS, Control, ControlOptions
+from service.specs.catalog.optimizer_params import STRENGTHS, ControlOptions
+from service.specs.catalog.optimizers import OPTIMIZERS, Control
 from service.specs.training import TrainSpec
 from workers.training import controls, datasets, models, optimizers
 from workers.training.run import Run

@@ -21,7 +21,9 @@ from workers.training import datasets, models, optimizers, schedules
 from workers.training.run import Run
 
 BASES = list(KO_PARAMS)
-CHOICES = [(name, {}) for name in OPTIMIZERS] + [("ko", {"base": base}) for base in BASES]
+CHOICES = [(name, {}) for name in OPTIMIZERS] + [
+    (wrapper, {"base": base}) for wrapper in ("ko", "bimaxwell") for base in BASES
+]
 
 
 @pytest.mark.parametrize(
@@ -42,7 +44,7 @@ def test_each_kind_of_upload_has_a_builder() -> None:
 
 
 def test_ko_accepts_every_other_optimizer_as_base() -> None:
-    assert set(BASES) == set(OPTIMIZERS) - {"ko", "control"}
+    assert set(BASES) == set(OPTIMIZERS) - {"ko", "bimaxwell", "control"}
 
 
 @pytest.mark.parametrize(("name", "params"), CHOICES)

@@ -110,7 +110,20 @@ CONTROLS = {
     "orthogonality": {"control": "orthogonality", "strength": 0.1, "base": "adamw"},
     "centralization": {"control": "centralization", "base": "adam"},
 }
-EVERY_OPTIMIZER = OPTIMIZERS | {name: {"name": "control", "params": params} for name, params in CONTROLS.items()}
+LIBRARIES = {
+    "torch/lbfgs": {"max_iter": 3, "lr": 0.1},
+    "pytorch_optimizer/adahessian": {},
+    "pytorch_optimizer/alig": {},
+    "pytorch_optimizer/sam": {},
+    "pytorch_optimizer/soap": {},
+    "schedulefree/adamwschedulefree": {},
+}
+EVERY_OPTIMIZER = (
+    OPTIMIZERS
+    | {name: {"name": "control", "params": params} for name, params in CONTROLS.items()}
+    | {name: {"name": name, "params": params} for name, params in LIBRARIES.items()}
+    | {"ko on schedule-free": ko(base="schedulefree/sgdschedulefree")}
+)
 
 
 @pytest.mark.parametrize("optimizer", EVERY_OPTIMIZER)

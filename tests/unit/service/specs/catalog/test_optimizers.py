@@ -2,7 +2,8 @@
 
 import pytest
 
-from service.specs.catalog.optimizers import CONTROL_PARAMS, KO_PARAMS, OPTIMIZERS, Collision, ControlOptions
+from service.specs.catalog.optimizer_params import Collision, ControlOptions
+from service.specs.catalog.optimizers import CONTROL_PARAMS, KO_PARAMS, OPTIMIZERS
 
 
 @pytest.mark.parametrize(

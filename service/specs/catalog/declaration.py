@@ -1,0 +1,131 @@
+"""Declarations of optimizers that are not written as entries of the catalog: data from which entries are made.
+
+The libraries' optimizers are declared in `library_optimizers.json`, which `make catalog` writes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from service.specs.base import Frozen
+from service.specs.catalog.base import LearningRate
+
+Need = Literal["closure", "gradients_then_closure", "create_graph", "modes", "model", "use_muon", "base_class", "base"]
+"""What an optimizer needs from the training loop, beyond gradients before each step:
+
+- `closure`: `step(closure)`, whose first call evaluates the model at the weights before the step (LBFGS);
+- `gradients_then_closure`: gradients, then `step(closure)` to evaluate the model at other weights (SAM);
+- `create_graph`: gradients that can be differentiated again (AdaHessian);
+- `modes`: `train()` before steps and `eval()` before evaluations (schedule-free);
+- `model`: the model instead of its parameters;
+- `use_muon`: parameter groups that mark the hidden matrices;
+- `base_class`, `base`: another optimizer, as a class or made, which it wraps: `BASE_PARAMETERS` describe it.
+"""
+
+
+class Parameter(BaseModel):
+    """A parameter of a declared optimizer: its type, its default and its range."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    type: Literal["number", "integer", "boolean", "string", "numbers"]
+    default: Any = None
+    is_optional: bool = False
+    """Whether null is allowed."""
+    ge: float | None = None
+    gt: float | None = None
+    le: float | None = None
+    lt: float | None = None
+    choices: tuple[str, ...] = ()
+    description: str = ""
+
+    @property
+    def annotation(self) -> Any:
+        """Annotation of the field, with its range."""
+        bounds = {name: bound for name in ("ge", "gt", "le", "lt") if (bound := getattr(self, name)) is not None}
+        kind: Any = int if self.type == "integer" else float
+        number = Annotated[kind, Field(**bounds)]
+        match self.type:
+            case "boolean":
+                kind = bool
+            case "string":
+                kind = Literal[self.choices] if self.choices else str
+            case "numbers":  # JSON has lists only
+                kind = Annotated[tuple[(number,) * len(self.default)], Field(strict=False)]  # type: ignore[misc]
+            case _:
+                kind = LearningRate if self.name == "lr" else number
+        return kind | None if self.is_optional else kind
+
+    @property
+    def value(self) -> Any:
+        """The default as a value of the field."""
+        return tuple(self.default) if self.type == "numbers" and self.default is not None else self.default
+
+
+BASE_PARAMETERS = (
+    Parameter(
+        name="base",
+        type="string",
+        default="sgd",
+        choices=("sgd", "adam", "adamw"),
+        description="Optimizer that it wraps",
+    ),
+    Parameter(name="lr", type="number", default=0.05, description="Learning rate of the base"),
+    Parameter(name="momentum", type="number", default=0.9, ge=0, lt=1, description="Momentum of the base sgd"),
+    Parameter(name="weight_decay", type="number", default=0.0, ge=0, le=100, description="Weight decay of the base"),
+)
+"""Parameters of the base of an optimizer that wraps another one."""
+
+
+class Declaration(BaseModel):
+    """An optimizer, as data."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    class_name: str
+    title: str
+    source: str = ""
+    """Paper or page that describes the method."""
+    parameters: tuple[Parameter, ...] = ()
+    needs: tuple[Need, ...] = ()
+    is_base_of_ko: bool = False
+    """Whether KO can collide its gradients."""
+    is_resumable: bool = True
+    """Whether a run that continues from a checkpoint gives equal bits; else it begins anew."""
+    refusal: str | None = None
+    """Why it cannot be used; None if it can."""
+    remarks: tuple[str, ...] = ()
+    """What the conformance test found that does not prevent its use."""
+
+    @property
+    def params_model(self) -> type[Frozen]:
+        """A new model of its parameters, all of which have defaults."""
+        fields: dict[str, Any] = {
+            parameter.name: (parameter.annotation, Field(parameter.value, description=parameter.description or None))
+            for parameter in self.parameters
+        }
+        return create_model(
+            f"{self.class_name}Params", __base__=Frozen, __module__=__name__, __doc__=self.title, **fields
+        )
+
+
+SEARCHED = ("lr", "weight_decay")
+"""Parameters that a default search space tunes if their default is above 0."""
+DECADES = 3
+"""Width of the ranges of a default search space."""
+
+
+def default_space(params: type[Frozen]) -> dict[str, dict[str, list[float]]]:
+    """The search space of an optimizer for which none is given: three decades around the defaults of `SEARCHED`."""
+    factor = 10 ** (DECADES / 2)
+    space: dict[str, dict[str, list[float]]] = {}
+    for name in SEARCHED:
+        field = params.model_fields.get(name)
+        if field is not None and isinstance(field.default, float) and field.default > 0:
+            ends = (field.default / factor, field.default * factor)
+            space[name] = {"log_uniform": [float(f"{end:.1g}") for end in ends]}
+    return space

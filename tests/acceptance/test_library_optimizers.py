@@ -1,0 +1,50 @@
+"""Optimizers of libraries train the digits through the service; all of them in `make test-all`."""
+
+import pytest
+
+from service.specs.catalog.libraries import libraries
+from tests.acceptance.lab import Lab, running_worker
+from tests.thoroughness import IS_FULL
+
+OFFERED = [declared for library in libraries() for declared in library.optimizers if declared.refusal is None]
+SAMPLE = [
+    "torch/adafactor",
+    "torch/lbfgs",
+    "torch/rprop",
+    "pytorch_optimizer/adahessian",
+    "pytorch_optimizer/ademamix",
+    "pytorch_optimizer/alig",
+    "pytorch_optimizer/muon",
+    "pytorch_optimizer/prodigy",
+    "pytorch_optimizer/shampoo",
+    "pytorch_optimizer/soap",
+    "schedulefree/adamwschedulefree",
+    "schedulefree/sgdschedulefree",
+]
+JOB = {
+    "dataset": "digits",
+    "model": {"name": "mlp", "params": {"hidden": [32]}},
+    "budget": {"epochs": 2},
+    "batch_size": 64,
+    "device": "cpu",
+    "evaluate_test": True,
+}
+
+
+@pytest.fixture(scope="module")
+def worker(schema):
+    with running_worker() as worker:
+        yield worker
+
+
+def test_optimizers_train_the_digits(api, worker):
+    lab = Lab(api)
+    names = [declared.name for declared in OFFERED if IS_FULL or declared.name in SAMPLE]
+    jobs = {name: lab.submit(JOB, optimizer=name) for name in names}
+    ended = {name: lab.ended(job_id) for name, job_id in jobs.items()}
+    failed = {name: job["message"] for name, job in ended.items() if job["status"] != "succeeded"}
+    assert not failed
+    for name, job in ended.items():
+        losses = lab.metrics(job["id"])["train_loss"]["values"]
+        assert losses[-1] != losses[0], f"{name} changes nothing"
+    assert len(names) >= (120 if IS_FULL else len(SAMPLE))

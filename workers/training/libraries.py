@@ -1,0 +1,68 @@
+"""Classes of the libraries' optimizers, and how each is constructed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytorch_optimizer
+import schedulefree
+import torch
+from torch import nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from service.specs.catalog.declaration import BASE_PARAMETERS, Declaration
+from service.specs.catalog.libraries import declaration
+from workers.training.groups import muon_groups
+
+BASES: dict[str, Callable[..., Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
+"""Optimizers that others can wrap."""
+
+MODULES: dict[str, ModuleType] = {
+    "torch": torch.optim,
+    "pytorch_optimizer": pytorch_optimizer,
+    "schedulefree": schedulefree,
+}
+"""Library -> module that has its optimizers."""
+
+
+def optimizer_class(declared: Declaration) -> type[Optimizer]:
+    """The class of an optimizer."""
+    found: type[Optimizer] = getattr(MODULES[declared.name.partition("/")[0]], declared.class_name)
+    return found
+
+
+def build(name: str, model: nn.Module, params: dict[str, Any]) -> Optimizer:
+    """The optimizer of a library, on a model's parameters. Raises PydanticCustomError if it is unknown or refused."""
+    declared = declaration(name)
+    return construct(optimizer_class(declared), declared.needs, model, params)
+
+
+def construct(
+    optimizer: type[Optimizer], needs: tuple[str, ...], model: nn.Module, params: dict[str, Any]
+) -> Optimizer:
+    """An optimizer of a model, with what it needs as its first argument."""
+    if "base" in needs or "base_class" in needs:
+        return _wrapping(optimizer, needs, model, params)
+    first: Any = model.parameters()
+    if "model" in needs:
+        first = model
+    elif "use_muon" in needs:
+        first = muon_groups(model)
+    return optimizer(first, **params)
+
+
+def _wrapping(
+    optimizer: Callable[..., Optimizer], needs: tuple[str, ...], model: nn.Module, params: dict[str, Any]
+) -> Optimizer:
+    """An optimizer that wraps another one."""
+    usual = {parameter.name: parameter.default for parameter in BASE_PARAMETERS}
+    of_base = {name: params.get(name, value) for name, value in usual.items()}
+    own = {name: value for name, value in params.items() if name not in usual}
+    base = BASES[of_base.pop("base")]
+    if base is not SGD:
+        del of_base["momentum"]
+    if "base_class" in needs:
+        return optimizer(model.parameters(), base, **own, **of_base)
+    return optimizer(base(model.parameters(), **of_base), **own)
