@@ -163,28 +163,28 @@ def catalog(
     as_json: Json = False,
 ) -> None:
     """List data sets, models, optimizers and schedules; show the parameters of one."""
-    from kotrain import tables
+    from kotrain import catalog_tables, tables
     from kotrain.client import Client
     from service.specs.catalog.libraries import is_of_library
 
     with Client() as client:
         if name is not None and is_of_library(name):
             optimizer = client.optimizer(name)
-            return say(optimizer) if as_json else tables.console().print(tables.optimizer(optimizer))
+            return say(optimizer) if as_json else tables.console().print(catalog_tables.optimizer(optimizer))
         answer = client.catalog()
-    if as_json:
-        return say(answer)
     if name is None:
-        return tables.console().print(tables.catalog(answer))
+        return say(answer) if as_json else tables.console().print(catalog_tables.catalog(answer))
     for library in answer.libraries:
         if library.name == name:
-            return tables.console().print(tables.library(library))
+            return say(library) if as_json else tables.console().print(catalog_tables.library(library))
     entries: list[CatalogEntry] = [*answer.datasets, *answer.models, *answer.optimizers, *answer.schedules]
     matching = [entry for entry in entries if entry.name == name]
     names = [*(entry.name for entry in entries), *(library.name for library in answer.libraries)]
     if not matching:
         raise typer.BadParameter(unknown_name("name", name, names))
-    return tables.console().print(matching[0].title, tables.parameters(matching[0]), sep="\n")
+    if as_json:
+        return say(matching[0])
+    return tables.console().print(matching[0].title, catalog_tables.parameters(matching[0]), sep="\n")
 
 
 # --- this machine ----------------------------------------------------------------------------------------------------

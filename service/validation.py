@@ -9,8 +9,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from service.errors import FieldError
+from service.specs.catalog.datasets import OWN
+from service.specs.catalog.optimizers import LIBRARY
 from service.specs.patterns import WORDS
 from service.specs.text import unknown_name
+
+
+_OTHER_MEMBERS = {LIBRARY, *(f"{kind}/NAME" for kind in OWN)}
+"""Members of unions that stand for many names."""
 
 
 def field_error(error: Mapping[str, Any], body: Any) -> FieldError:
@@ -54,7 +60,7 @@ def _path_in(body: Any, location: Sequence[Any]) -> list[Any]:
 
 
 def _is_member(node: dict[str, Any], part: Any) -> bool:
-    return part in (node.get("name"), node.get("base", "adam")) or str(part).endswith("/NAME")
+    return part in (node.get("name"), node.get("base", "adam")) or part in _OTHER_MEMBERS
 
 
 def _at(body: Any, path: Sequence[Any]) -> Any:

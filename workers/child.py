@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -114,7 +115,7 @@ class _Messenger:
         for point in points:
             steps, values, wall_seconds = self._points.setdefault(name, ([], [], []))
             steps.append(point.step)
-            values.append(point.value)
+            values.append(float(point.value))
             wall_seconds.append(point.wall_seconds)
 
     def report_saved(self, saved: Saved) -> None:
@@ -140,7 +141,8 @@ class _Messenger:
 
     def send_failure(self, reason: Reason, message: str) -> None:
         self._send_all_points()
-        self._send(messages.Failure(reason, _cut(message)))
+        value: Any = reason.value  # one of those in the schema, see `_reason_of`
+        self._send(messages.Failure(value, _cut(message)))
 
     def _send_all_points(self) -> None:
         for name, thinner in self._thinners.items():
@@ -157,8 +159,8 @@ class _Messenger:
 
 
 def _cut(text: str) -> str:
-    """The end of a text that is too long for a message."""
-    return text[-TRACEBACK_CHARACTERS:]
+    """The end of a text that is too long for a message, with escapes for halves of characters from file names."""
+    return text[-TRACEBACK_CHARACTERS:].encode("utf-8", "backslashreplace").decode()
 
 
 def _failure(error: BaseException, limit: memory.Limit | None) -> tuple[Reason, str]:

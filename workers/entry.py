@@ -30,6 +30,7 @@ def train_job(pipe: Connection, assignment: Assignment) -> None:
         if "workers.child" not in sys.modules:  # the forkserver was restarted: have it import the engine for later jobs
             request_engine(pipe)
         from workers import child  # noqa: PLC0415 (700 MB and seconds that the worker itself does not need)
+    messages.send(pipe, messages.Ready())
     child.main(pipe, assignment)
 
 

@@ -9,36 +9,44 @@ from __future__ import annotations
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
 from service.specs.quantities import size
-from service.specs.states import Reason
 from service.specs.summary import Summary
 
-MAX_MESSAGE_BYTES = 64 * 2**20
-MAX_METRICS = 100_000
-"""Metrics in one message: a few for each layer of a model."""
+MAX_STEP = 2**31 - 1
+"""The database stores steps of points in 32 bits."""
+MAX_SECONDS = 1e9
 
-Step = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-Seconds = Annotated[float, Meta(ge=0)]
+Step = Annotated[int, Meta(ge=0, le=MAX_STEP)]
+Size = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Seconds = Annotated[float, Meta(ge=0, le=MAX_SECONDS)]
 Text = Annotated[str, Meta(max_length=20_000)]
-MetricName = Annotated[str, Meta(min_length=1, max_length=128)]
-Columns = tuple[list[Step], list[float], list[float]]
-"""Steps, values and wall-clock seconds of points, of equal lengths."""
+MetricName = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+\Z")]
+Columns = tuple[list[Step], list[float], list[Seconds]]
+"""Steps, values and wall-clock seconds of points, of equal lengths; steps increase."""
+Environment = Annotated[
+    dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=1000)] | int | float | bool | None],
+    Meta(max_length=64),
+]
 
 
 class Message(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag=True):
     """Base of the messages of a child."""
 
 
+class Ready(Message, frozen=True):
+    """First: the engine has been imported."""
+
+
 class Started(Message, frozen=True):
     """Once, before any metric: training continues after `step` (0: from the beginning)."""
 
-    environment: dict[str, Any]
-    total_steps: Step | None
+    environment: Environment
+    total_steps: Size | None
     step: Step
     reported: list[MetricName]
     """Metrics that have been stored for that step."""
@@ -49,15 +57,15 @@ class Points(Message, frozen=True):
     """New points of metrics, at least every second; without points, a sign of life."""
 
     step: Step
-    points: Annotated[dict[MetricName, Columns], Meta(max_length=MAX_METRICS)]
+    points: dict[MetricName, Columns]
 
 
 class Checkpoint(Message, frozen=True):
     """A checkpoint in the folder of the assignment, after all points up to its step."""
 
     step: Step
-    file: Annotated[str, Meta(pattern=r"^\d{1,19}\.pt$")]
-    size_bytes: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+    file: Annotated[str, Meta(pattern=r"^[0-9]{1,19}\.pt\Z")]
+    size_bytes: Size
     sha256: Annotated[str, Meta(max_length=64)]
     seconds: Seconds
 
@@ -83,7 +91,8 @@ class Result(Message, frozen=True):
 class Failure(Message, frozen=True):
     """The run failed."""
 
-    reason: Reason
+    reason: Literal["out_of_memory", "child_lost", "invalid", "error"]
+    """A `Reason`."""
     text: Text
 
 
@@ -113,7 +122,8 @@ class EngineMemory(Message, frozen=True):
 
 
 Received = (
-    Started
+    Ready
+    | Started
     | Points
     | Checkpoint
     | CheckpointFailed
@@ -126,6 +136,10 @@ Received = (
     | EngineMemory
 )
 """Any message."""
+
+
+class InvalidMessage(Exception):
+    """A child has sent something other than a valid message."""
 
 
 def _encode(value: Any) -> Any:
@@ -145,35 +159,17 @@ _ENCODER = msgspec.msgpack.Encoder(enc_hook=_encode)
 _DECODER = msgspec.msgpack.Decoder(Received, dec_hook=_decode)
 
 
-class InvalidMessage(Exception):
-    """A child has sent something else than a message."""
-
-
 def send(pipe: Connection, message: Message) -> None:
     """Send a message to the supervisor."""
     pipe.send_bytes(_ENCODER.encode(message))
 
 
-def receive(pipe: Connection) -> Received:
-    """The next message of a child.
-
-    Raises:
-        InvalidMessage: it is too long, or does not follow the schema.
-        EOFError, OSError: the pipe is closed, or no complete message has arrived in time.
-    """
+def decode(data: bytes) -> Received:
+    """The message in a frame. Raises InvalidMessage if it does not follow the schema."""
     try:
-        message = _DECODER.decode(pipe.recv_bytes(MAX_MESSAGE_BYTES))
+        return _DECODER.decode(data)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise InvalidMessage(str(error)) from None
-    except OSError as error:
-        if str(error) == "bad message length":
-            raise InvalidMessage(f"it is too long (at most {size(MAX_MESSAGE_BYTES)})") from None
-        raise
-    if isinstance(message, Points):
-        for name, columns in message.points.items():
-            if len({len(column) for column in columns}) > 1:
-                raise InvalidMessage(f"columns of different lengths for metric {name!r}")
-    return message
 
 
 CANCEL, PAUSE = b"cancel", b"pause"

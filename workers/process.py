@@ -6,8 +6,6 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import socket
-import struct
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
@@ -17,6 +15,7 @@ from typing import Any
 import psutil
 
 from workers import entry, messages
+from workers.inbox import Inbox, Stalled
 
 _FORKSERVER = multiprocessing.get_context("forkserver")
 _REAPING = threading.Lock()
@@ -26,8 +25,6 @@ It is held for seconds while the forkserver imports the engine, and delays `reap
 """
 
 
-PARTIAL_MESSAGE_SECONDS = 30
-"""A child that does not complete a message within this time is killed."""
 LAST_ERRORS_BYTES = 4096
 ALLOCATION_FAILED = (b"bad_alloc", b"Cannot allocate memory", b"Thread creation failed", b"MemoryError")
 """The last words of C++, of C libraries, of OpenMP and of Python before they end a process without memory."""
@@ -38,7 +35,7 @@ class Process:
 
     def __init__(self, target: Any, *args: Any) -> None:
         self.pipe, child_end = _FORKSERVER.Pipe()
-        _limit_waiting(self.pipe)
+        self._inbox = Inbox(self.pipe)
         self._errors, errors_end = _FORKSERVER.Pipe(duplex=False)
         os.set_blocking(self._errors.fileno(), False)
         self._last_errors = b""
@@ -69,14 +66,13 @@ class Process:
         received: list[messages.Received] = []
         if listens or ready:
             try:
-                while self.invalid is None and self.pipe.poll():
-                    received.append(messages.receive(self.pipe))
-            except BlockingIOError:
-                self.kill()  # the rest of the pipe is unreadable after an incomplete message
+                received = [] if self.invalid else self._inbox.receive()
+            except Stalled:
+                self.kill()
             except messages.InvalidMessage as error:
                 self.invalid = str(error)
                 self.kill()
-            except (EOFError, OSError):
+            except OSError:
                 pass
         return received, self._process.sentinel in ready and not received
 
@@ -132,12 +128,6 @@ class Process:
     def was_killed_for_memory(self, code: int | None) -> bool:
         """Whether this child ended by SIGKILL and the kernel's out-of-memory killer was active while it ran."""
         return code == -signal.SIGKILL and _kernel_oom_kills() > self._oom_kills
-
-
-def _limit_waiting(pipe: Connection) -> None:
-    """Set a receive timeout: reading an incomplete message raises BlockingIOError instead of waiting forever."""
-    with socket.socket(fileno=os.dup(pipe.fileno())) as duplicate:
-        duplicate.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", PARTIAL_MESSAGE_SECONDS, 0))
 
 
 def _sum(processes: list[psutil.Process], size: Callable[[psutil.Process], int]) -> int:

@@ -110,8 +110,7 @@ def _run(claim: Claim, host: Host, state: AttemptState, outcome: Outcome) -> Non
             outcome.unable = f"{claims.WAITS}: {absence}, on worker {host.id}"
             return
         most = host.job_memory.limit_bytes
-        memory_bytes = min(claim.memory_limit_bytes or most, most)
-        outcome.memory_bytes = memory_bytes
+        memory_bytes = outcome.memory_bytes = min(claim.memory_limit_bytes or most, most)
         assignment = messages.Assignment(
             spec=claim.spec,
             data_dir=settings().data,
@@ -190,9 +189,9 @@ class _Monitor:
                 self._kill_at = min(self._kill_at, now + settings().cancel_seconds)
             if now >= self._kill_at:
                 self._process.kill()
-        if self._process.invalid is not None:
-            outcome.summary = None
-            outcome.failure = (Reason.ERROR, f"the training process sent an invalid message: {self._process.invalid}")
+        if (why := self._process.invalid) is not None:
+            outcome.summary = outcome.unable = None
+            outcome.failure = (Reason.ERROR, f"the training process sent an invalid message: {why}")
         code = self._process.reap(0) if has_ended else None
         if code is not None:
             outcome.killed_for_memory = self._process.was_killed_for_memory(code)
@@ -250,7 +249,7 @@ class _Monitor:
                 outcome.unable = f"worker {self._host.id} cannot train: {text}"
                 self._host.fail(text)
             case messages.Failure(reason, text):
-                outcome.failure = (reason, text)
+                outcome.failure = (Reason(reason), text)
 
     def _begin(self, step: int, reported: Collection[str]) -> None:
         """Before anything is stored, delete data of earlier attempts beyond the start of this one."""

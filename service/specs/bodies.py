@@ -139,10 +139,11 @@ class OptimizerDetail(OptimizerEntry):
         "weight decay if it is above 0; empty without both."
     )
     needs: list[str] = Field(
-        description="What it needs from the training loop beyond gradients: closure, gradients_then_closure, "
-        "create_graph, modes (train and eval), model, use_muon."
+        description="What it needs from the training loop beyond gradients: closure, create_graph, modes (train and "
+        "eval), model, use_muon, base or base_class."
     )
-    is_base_of_ko: bool = Field(description="Whether it can be the base of `ko`.")
+    base_of: list[str] = Field(description="The optimizers that can wrap it: ko, bimaxwell, control.")
+    refusal: str | None = Field(description="Why it cannot be used; null if it can.")
     source: str | None = Field(description="Paper or page that describes it, if the library names one.")
     remarks: list[str] = Field(description="What the conformance test found that does not prevent its use.")
 

@@ -131,17 +131,22 @@ class TrainSpec(TaskSpec):
             )
         if self.stop_at_target and self.target is None:
             raise unfit("stop_at_target", "stop_at_target requires a target")
-        self._fits_optimizer()
+        self._check_optimizer()
         if self.budget.seconds is not None and getattr(self.optimizer.params, "fade", "none") != "none":
             raise unfit(
                 "optimizer", "fade requires a budget in epochs or steps; change the budget or set fade to 'none'"
             )
         return self
 
-    def _fits_optimizer(self) -> None:
-        """Raise PydanticCustomError if precision or schedule do not fit what the optimizer needs."""
-        name, needs = self.optimizer.name, self.optimizer.needs
-        if self.precision == "fp16" and {"closure", "gradients_then_closure", "create_graph"}.intersection(needs):
+    def _check_optimizer(self) -> None:
+        """Raise PydanticCustomError if precision, device or schedule do not fit what the optimizer needs."""
+        name, needs = self.optimizer.name, self.optimizer.loop_needs
+        if "create_graph" in needs and self.model.name in ("lstm", "transformer") and self.device != "cpu":
+            raise unfit(
+                "device",
+                f"{name} differentiates gradients, which torch cannot do for {self.model.name} on a GPU; choose cpu",
+            )
+        if self.precision == "fp16" and {"closure", "create_graph"}.intersection(needs):
             raise unfit(
                 "precision", f"{name} cannot use the scaled losses of precision fp16; choose precision bf16 or fp32"
             )

@@ -27,7 +27,7 @@ JOB = {
     "budget": {"epochs": 2},
     "batch_size": 64,
     "device": "cpu",
-    "evaluate_test": True,
+    "log_every_steps": 5,
 }
 
 
@@ -45,6 +45,7 @@ def test_optimizers_train_the_digits(api, worker):
     failed = {name: job["message"] for name, job in ended.items() if job["status"] != "succeeded"}
     assert not failed
     for name, job in ended.items():
-        losses = lab.metrics(job["id"])["train_loss"]["values"]
-        assert losses[-1] != losses[0], f"{name} changes nothing"
+        curves = lab.metrics(job["id"])
+        assert max(curves["update_norm"]["values"]) > 0, f"{name} changes no weight"
+        assert job["summary"]["metrics"]["test_accuracy"] is not None
     assert len(names) >= (120 if IS_FULL else len(SAMPLE))

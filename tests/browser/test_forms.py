@@ -73,6 +73,33 @@ def test_variation_keeps_empty_lists_tags_and_limits(visitor: Visitor, stage: St
     assert {name: body[name] for name in limits} == limits
 
 
+class TestOptimizersOfLibraries:
+    def test_offers_parameters_and_tunes_them(self, visitor: Visitor) -> None:
+        visitor.allow_status(422, "/v1/comparisons")  # incomplete input is invalid
+        page = open_form(visitor, "comparisons")
+        card = page.locator(".card").filter(has_text="Optimizer 1")
+        card.get_by_label("Optimizer", exact=True).select_option("pytorch_optimizer/soap")
+        card.get_by_label("Weight decay", exact=True).fill("0.02")
+        expect(page.locator(".beside details pre")).to_contain_text('"name": "pytorch_optimizer/soap"')
+        expect(page.locator(".beside details pre")).to_contain_text('"weight_decay": 0.02')
+        options = card.get_by_label("Tuned hyperparameter", exact=True).first.locator("option").all_inner_texts()
+        assert {"lr", "shampoo_beta", "precondition_frequency"} <= set(options)
+
+    def test_variation_keeps_parameters(self, visitor: Visitor, stage: Stage) -> None:
+        for optimizer in (
+            {"name": "pytorch_optimizer/soap", "params": {"lr": 0.01, "betas": [0.8, 0.9]}},
+            {"name": "ko", "params": {"base": "torch/asgd", "gamma": 0.2, "lambd": 0.001}},
+        ):
+            job_id = stage.lab.submit(JOB | {"optimizer": optimizer})
+            page = visitor.open(f"/jobs/new?from={job_id}")
+            spec = page.locator(".beside pre").first
+            expect(spec).to_contain_text(f'"name": "{optimizer["name"]}"')
+            last = list(optimizer["params"].items())[-1]
+            expect(spec).to_contain_text(f'"{last[0]}": ' + ("[" if isinstance(last[1], list) else str(last[1])))
+            kept = request(page)["optimizer"]["params"]
+            assert kept.items() >= optimizer["params"].items()
+
+
 def test_keeps_deleted_data_set_and_marks_it_invalid(visitor: Visitor) -> None:
     visitor.allow_status(422, "/v1/jobs")
     page = visitor.open("/jobs/new?spec=" + quote(json.dumps(JOB | {"dataset": "images/gone"})))

@@ -29,7 +29,9 @@ with ThreadPoolExecutor(8) as pool:
     statuses = list(pool.map(clean_exit, range(int(sys.argv[1]))))
 killed = Process(Connection.recv)  # waits for a message that is never sent
 os.kill(killed.pid, signal.SIGKILL)
-has_default = Process(send_has_default, signal.SIGUSR1).pipe.recv()
+asked = Process(send_has_default, signal.SIGUSR1)
+asked.pipe.poll(60)
+has_default = asked.pipe.recv()
 server = forkserver._forkserver._forkserver_pid
 environment = Path(f"/proc/{server}/environ").read_text().split("\\0")
 

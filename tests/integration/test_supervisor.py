@@ -64,7 +64,22 @@ INVALID = {
     "negative step": lambda: encode({"kind": "Points", "step": -1, "points": {}}),
     "huge step": lambda: encode({"kind": "Points", "step": 2**63, "points": {}}),
     "columns": lambda: encode({"kind": "Points", "step": 1, "points": {"loss": [[1, 2], [0.5], [0.1, 0.2]]}}),
-    "name": lambda: encode({"kind": "Points", "step": 1, "points": {"x" * 129: [[], [], []]}}),
+    "name": lambda: encode({"kind": "Points", "step": 1, "points": {"x" * 129: [[1], [0.5], [0.1]]}}),
+    "line break": lambda: encode({"kind": "Points", "step": 1, "points": {"x" + chr(10): [[1], [0.5], [0.1]]}}),
+    "NUL": lambda: encode({"kind": "Points", "step": 1, "points": {"x" + chr(0): [[1], [0.5], [0.1]]}}),
+    "no points": lambda: encode({"kind": "Points", "step": 1, "points": {"x": [[], [], []]}}),
+    "backwards": lambda: encode({"kind": "Points", "step": 1, "points": {"x": [[2, 1], [0.5, 0.5], [0.1, 0.1]]}}),
+    "no time": lambda: encode({"kind": "Points", "step": 1, "points": {"x": [[1], [0.5], [float("nan")]]}}),
+    "endless time": lambda: encode({"kind": "Points", "step": 1, "points": {"x": [[1], [0.5], [float("inf")]]}}),
+    "many metrics": lambda: encode(
+        {"kind": "Points", "step": 1, "points": {f"x{number}": [[1], [0.5], [0.1]] for number in range(10_001)}}
+    ),
+    "bomb": lambda: encode(
+        {"kind": "Started", "environment": {str(n): {} for n in range(10**5)}, "total_steps": 1, "step": 0,
+         "reported": [], "seconds": 0.0}
+    ),
+    "engine": lambda: encode({"kind": "NoEngine", "text": "x"}),
+    "completed": lambda: encode({"kind": "Failure", "reason": "completed", "text": "x"}),
     "deep": lambda: bytes([0x91]) * 10**6,
     "reason": lambda: encode({"kind": "Failure", "reason": "no such reason", "text": "x"}),
     "summary": lambda: encode({"kind": "Result", "summary": {"reason": "completed"}}),
@@ -75,6 +90,7 @@ def encode(value):
 
 def send_invalid(pipe, kind):
     os.setsid()
+    messages.send(pipe, messages.Ready())
     messages.send(pipe, messages.Note("last words"))
     pipe.send_bytes(INVALID[kind]())
     time.sleep(1000)
@@ -84,6 +100,24 @@ def send_long(pipe):
     os.setsid()
     os.write(pipe.fileno(), struct.pack("!i", -1) + struct.pack("!Q", 2**40))
     time.sleep(1000)
+
+def flood(pipe):
+    os.setsid()
+    while True:
+        messages.send(pipe, messages.Points(1, {}))
+
+def send_notes(pipe):
+    os.setsid()
+    while True:
+        messages.send(pipe, messages.Note("last words"))
+
+def drip(pipe):
+    """Send a byte now and then, which never become a message."""
+    os.setsid()
+    os.write(pipe.fileno(), struct.pack("!i", 1000))
+    while True:
+        time.sleep(0.2)
+        os.write(pipe.fileno(), b"x")
 
 def save(pipe, path, stays):
     """Write a checkpoint, and continue until a request to stop, or end immediately."""
@@ -100,7 +134,7 @@ from multiprocessing import forkserver
 from types import SimpleNamespace
 from uuid import uuid4
 from service.jobs.claims import Claim
-from workers import process, supervisor
+from workers import inbox, supervisor
 from workers.__main__ import scrub, start_forkserver
 from workers.process import Process
 from workers.heartbeat import AttemptState
@@ -130,7 +164,7 @@ def ended(target, *args):
 endings = [
     watched(misbehaving.eat, 250 * 2**20), watched(misbehaving.hang, 2**40), watched(misbehaving.end, 2**40),
 ]
-process.PARTIAL_MESSAGE_SECONDS = 1
+inbox.PARTIAL_MESSAGE_SECONDS = 1
 endings.append(watched(misbehaving.send_half, 2**40))
 # A process in uninterruptible sleep survives its kill. A process whose exit is not reported looks the same.
 supervisor.UNKILLABLE_SECONDS = 2
@@ -146,6 +180,14 @@ invalid = {}
 for kind in misbehaving.INVALID:
     invalid[kind] = ended(misbehaving.send_invalid, kind)
 invalid["long"] = ended(misbehaving.send_long)
+invalid["notes"] = ended(misbehaving.send_notes)
+endings.append(watched(misbehaving.drip, 2**40))
+claim = Claim(uuid4(), 1, {}, 0.5, None, 0)
+state, outcome = AttemptState(claim), supervisor.Outcome(memory_bytes=2**40)
+host = SimpleNamespace(id="w", draining=threading.Event())
+began = time.monotonic()
+supervisor._Monitor(Process(misbehaving.flood), claim, host, state, outcome).run()
+endings.append([outcome.stop and outcome.stop.name, time.monotonic() - began])
 print(json.dumps([endings, invalid]))
 """
 STALL_SECONDS = 3
@@ -206,6 +248,7 @@ def report(tmp_path_factory, hostile_file):
         PROGRAM,
         PYTHONPATH=str(folder),
         KOTRAIN_STALL_SECONDS=str(STALL_SECONDS),
+        KOTRAIN_CANCEL_SECONDS="1",
         HOSTILE_FILE=str(hostile_file),
     )
 
@@ -224,20 +267,32 @@ INVALID = {
     "long text": "length <= 20000",
     "path": "matching regex",
     "negative step": ">= 0",
-    "huge step": "<= 9223372036854775807",
+    "huge step": "<= 2147483647|out of range",
     "columns": "columns of different lengths",
+    "line break": "matching regex",
+    "NUL": "matching regex",
+    "no points": "empty columns",
+    "backwards": "step 1 after step 2",
+    "no time": "`float` >= 0.0",
+    "endless time": "<= 1000000000",
+    "many metrics": "more than 10,000 metrics",
+    "bomb": "Expected|length <= 64",
+    "engine": "NoEngine after Ready",
+    "completed": "completed",
     "name": "length <= 128",
     "deep": "recursion|Expected|truncated",
     "reason": "no such reason",
     "summary": "validation error",
     "long": "too long",
+    "notes": "more than 200 notes",
 }
 
 
 @pytest.mark.parametrize("kind", INVALID)
 def test_invalid_message_ends_the_process_with_a_sentence(report, hostile_file, kind):
     (reason, text), stop, notes = report[1][kind]
-    assert (reason, stop, notes) == ("error", None, [] if kind == "long" else ["last words"])
+    before = {"long": 0, "notes": 200}.get(kind, 1)
+    assert (reason, stop, notes) == ("error", None, ["last words"] * before)
     assert text.startswith("the training process sent an invalid message: ")
     assert re.search(INVALID[kind], text), text
     assert not hostile_file.exists(), "the pickle was loaded"
@@ -264,6 +319,16 @@ def test_hang_in_native_code_is_killed(endings):
 def test_process_that_stops_within_a_message_is_killed(endings):
     stop, exit_description, _, notes, *_ = endings[3]
     assert (stop, exit_description, notes) == (None, "was killed by signal 9", ["last words"])
+
+
+def test_process_that_drips_bytes_is_killed(endings):
+    assert endings[6][:2] == [None, "was killed by signal 9"]
+
+
+def test_process_that_writes_without_pause_obeys_its_time_limit(endings):
+    stop, seconds = endings[7]
+    assert stop == "TIME_LIMIT"
+    assert seconds < 30
 
 
 def test_process_that_survives_its_kill_does_not_block(endings):

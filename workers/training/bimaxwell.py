@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -37,7 +36,6 @@ class BiMaxwell(Optimizer):
         self.base = base
         self._decays, self._share, self._mix = (fast, slow), share, mix
         self.param_groups = base.param_groups
-        self._follow_base()
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -58,7 +56,6 @@ class BiMaxwell(Optimizer):
         finally:
             for p, gradient in given.items():
                 p.grad = gradient
-        self._follow_base()
         return loss
 
     def _mixture(self, state: dict[str, Any], gradient: Tensor) -> Tensor:
@@ -73,16 +70,16 @@ class BiMaxwell(Optimizer):
         mixture = slow.lerp_(fast, self._share)
         return mixture if self._mix == 1 else gradient.lerp(mixture, self._mix)
 
-    def _follow_base(self) -> None:
-        """Make the base's state a part of this one, for the state dict."""
-        for p, state in self.base.state.items():
-            self.state[p]["base"] = state
+    def state_dict(self) -> dict[str, Any]:
+        """The state of the averages, and that of the base as `base`."""
+        return {**super().state_dict(), "base": self.base.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load the state of the averages and of the base."""
-        super().load_state_dict(state_dict)
-        self.base.param_groups = self.param_groups
-        self.base.state = defaultdict(dict, {p: state["base"] for p, state in self.state.items() if "base" in state})
+        """Load the state of the averages and of the base, which may have its own way to do so."""
+        own = dict(state_dict)
+        self.base.load_state_dict(own.pop("base"))
+        super().load_state_dict(own)
+        self.param_groups = self.base.param_groups
 
     def train(self) -> None:
         """Set the base to training mode if it has one."""

@@ -48,7 +48,7 @@ class Check:
 
 
 class Failed(Exception):
-    """A check found something; its message is the sentence."""
+    """A check failed; the message says why."""
 
     def __init__(self, text: str, outcome: Outcome = "fail") -> None:
         super().__init__(text)
@@ -164,19 +164,19 @@ def _has_equal_bits(a: Tensor, b: Tensor) -> bool:
 
 
 def construct(candidate: Candidate) -> str:
-    """The optimizer can be made with its defaults, and does a step."""
+    """The optimizer can be constructed with its defaults, and takes a step."""
     model = network()
     _advance(candidate.stepper(model), model, [0])
     if not _weights(model).isfinite().all():
-        raise Failed("the first step gives weights that are not finite")
-    return "is made with its defaults, and does a step"
+        raise Failed("the first step leads to weights that are not finite")
+    return "can be constructed with its defaults, and takes a step"
 
 
-def does_a_step(candidate: Candidate) -> str:
-    """The optimizer can be made, and does a step, whatever the weights are afterwards."""
+def takes_a_step(candidate: Candidate) -> str:
+    """The optimizer can be constructed, and takes a step, whatever the weights are afterwards."""
     model = network()
     _advance(candidate.stepper(model), model, [0])
-    return "does a step"
+    return "takes a step"
 
 
 def quadratic(candidate: Candidate) -> str:
@@ -196,14 +196,14 @@ def training(candidate: Candidate) -> str:
     before = _weights(model)
     losses = _advance(stepper, model, range(TRAINING_STEPS))
     if torch.equal(_weights(model), before):
-        raise Failed(f"{TRAINING_STEPS} steps leave all weights as they are")
+        raise Failed(f"{TRAINING_STEPS} steps do not change any weight")
     return _fallen(sum(losses[:8]) / 8, sum(losses[-8:]) / 8, "the loss of a network")
 
 
 def _fallen(first: float, last: float, what: str) -> str:
     if last < first:
-        return f"{TRAINING_STEPS} steps lower {what} from {first:.4g} to {last:.4g}"
-    raise Failed(f"{TRAINING_STEPS} steps change {what} from {first:.4g} to {last:.4g}", "warning")
+        return f"{TRAINING_STEPS} steps lower {what} ({first:.4g} to {last:.4g})"
+    raise Failed(f"{TRAINING_STEPS} steps do not lower {what} ({first:.4g} to {last:.4g})", "warning")
 
 
 def repeatability(candidate: Candidate) -> str:
@@ -215,7 +215,7 @@ def repeatability(candidate: Candidate) -> str:
         ends.append(_weights(model))
     if not _has_equal_bits(*ends):
         raise Failed("two equal runs give different weights")
-    return "two equal runs give equal bits"
+    return "two equal runs are bitwise identical"
 
 
 def resume(candidate: Candidate) -> str:
@@ -239,8 +239,8 @@ def resume(candidate: Candidate) -> str:
     resumed.optimizer.load_state_dict(state)
     _advance(resumed, other, range(STEPS, 2 * STEPS))
     if not _has_equal_bits(_weights(other), _weights(model)):
-        raise Failed("a run that continues from its saved state gives other weights", "warning")
-    return "a run that continues from its saved state gives equal bits"
+        raise Failed("a run that continues from its saved state ends with other weights", "warning")
+    return "a run that continues from its saved state is bitwise identical"
 
 
 def random_state(candidate: Candidate) -> str:
@@ -272,27 +272,29 @@ def frozen(candidate: Candidate) -> str:
     model.register_parameter("unused", unused)
     before = weight.detach().clone()
     _advance(candidate.stepper(model), model, range(STEPS))
+    if not _weights(model).isfinite().all():
+        raise Failed(f"weights become infinite or NaN within {STEPS} steps", "warning")
     if not torch.equal(weight, before):
         raise Failed("changes a frozen parameter", "warning")
     if not torch.equal(unused.detach(), torch.ones(3, 3)):
         raise Failed("changes a parameter without a gradient", "warning")
-    return "leaves parameters alone that are frozen or have no gradient"
+    return "leaves frozen parameters and parameters without a gradient unchanged"
 
 
 def empty(candidate: Candidate) -> str:
-    """A parameter of no elements does no harm."""
+    """Empty parameters are accepted."""
     model = network()
-    none = nn.Parameter(torch.empty(0, 4))
-    model.register_parameter("none", none)
+    no_elements = nn.Parameter(torch.empty(0, 4))
+    model.register_parameter("no_elements", no_elements)
 
     def loss(model: nn.Module, step: int) -> Tensor:
-        return _classification(model, step) + none.sum()
+        return _classification(model, step) + no_elements.sum()
 
     try:
         _advance(candidate.stepper(model), model, range(2), loss)
     except Exception as error:
-        raise Failed(f"fails with a parameter of no elements: {type(error).__name__}", "warning") from error
-    return "accepts a parameter of no elements"
+        raise Failed(f"fails with an empty parameter: {type(error).__name__}", "warning") from error
+    return "accepts empty parameters"
 
 
 def half(candidate: Candidate) -> str:

@@ -29,8 +29,8 @@ MODULES: dict[str, ModuleType] = {
 
 def optimizer_class(declared: Declaration) -> type[Optimizer]:
     """The class of an optimizer."""
-    found: type[Optimizer] = getattr(MODULES[declared.name.partition("/")[0]], declared.class_name)
-    return found
+    optimizer: type[Optimizer] = getattr(MODULES[declared.name.partition("/")[0]], declared.class_name)
+    return optimizer
 
 
 def build(name: str, model: nn.Module, params: dict[str, Any]) -> Optimizer:
@@ -57,12 +57,12 @@ def _wrapping(
     optimizer: Callable[..., Optimizer], needs: tuple[str, ...], model: nn.Module, params: dict[str, Any]
 ) -> Optimizer:
     """An optimizer that wraps another one."""
-    usual = {parameter.name: parameter.default for parameter in BASE_PARAMETERS}
-    of_base = {name: params.get(name, value) for name, value in usual.items()}
-    own = {name: value for name, value in params.items() if name not in usual}
+    names = {parameter.name for parameter in BASE_PARAMETERS}
+    own = {name: value for name, value in params.items() if name not in names}
+    of_base = {
+        name: params[name] for name in names if params[name] is not None
+    }  # a momentum is null for others than sgd
     base = BASES[of_base.pop("base")]
-    if base is not SGD:
-        del of_base["momentum"]
     if "base_class" in needs:
         return optimizer(model.parameters(), base, **own, **of_base)
     return optimizer(base(model.parameters(), **of_base), **own)

@@ -15,31 +15,30 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import pytorch_optimizer
-import schedulefree
 import torch
 from pydantic import TypeAdapter, ValidationError
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from ko import KO
 from service.specs.catalog.declaration import BASE_PARAMETERS, Declaration, Need, Parameter
 from service.specs.catalog.libraries import FILE, Library
 from workers.training import conformance
+from workers.training.bimaxwell import BiMaxwell
 from workers.training.conformance import Candidate, Check
 from workers.training.groups import muon_groups
-from workers.training.libraries import construct
+from workers.training.libraries import MODULES, construct
 
-URLS = {
-    "torch": "https://pytorch.org",
-    "pytorch_optimizer": "https://github.com/kozistr/pytorch_optimizer",
-    "schedulefree": "https://github.com/facebookresearch/schedule_free",
+SOURCES = {
+    "torch": ("BSD-3-Clause", "https://pytorch.org"),
+    "pytorch_optimizer": ("Apache-2.0", "https://github.com/kozistr/pytorch_optimizer"),
+    "schedulefree": ("Apache-2.0", "https://github.com/facebookresearch/schedule_free"),
 }
-LICENCES = {"torch": "BSD-3-Clause", "pytorch_optimizer": "Apache-2.0", "schedulefree": "Apache-2.0"}
-"""The licence of each library, which their metadata states differently or not at all."""
+"""Library -> its licence, which the metadata states differently or not at all, and its page."""
 
 TECHNICAL = {"foreach", "fused", "capturable", "differentiable", "maximize", "seed", "process_group"}
 """Parameters that are left at their defaults: they change speed, not results, or train in the wrong direction."""
@@ -49,17 +48,38 @@ TABLES = "<!-- The tables below are written by `make catalog`. -->"
 
 _MATRICES = "it accepts matrices only; muon and pytorch_optimizer/muon train the rest with AdamW"
 _IN_BACKWARD = "it changes the weights during the backward pass"
-REASONS = {
+_GROUPS = "it needs {} in its parameter groups, which a job cannot give; without them it is {}"
+_REFERENCE = "it is the reference implementation of the class without `reference` in its name, and prints at each test"
+REFUSED = {
     "torch/muon": _MATRICES,
     "torch/sparseadam": "it accepts sparse gradients only",
     "pytorch_optimizer/adalomo": _IN_BACKWARD,
-    "pytorch_optimizer/lomo": _IN_BACKWARD,
+    "pytorch_optimizer/adamc": _GROUPS.format("the normalization layers", "AdamW"),
+    "pytorch_optimizer/adamwsn": _GROUPS.format("`sn`", "AdamW"),
+    "pytorch_optimizer/apollo": _GROUPS.format("ranks", "AdamW"),
     "pytorch_optimizer/demo": "it needs the package einops",
     "pytorch_optimizer/distributedmuon": "it needs a process group",
+    "pytorch_optimizer/fira": _GROUPS.format("ranks", "AdamW"),
+    "pytorch_optimizer/galore": _GROUPS.format("ranks", "AdamW"),
+    "pytorch_optimizer/lomo": _IN_BACKWARD,
+    "pytorch_optimizer/lorarite": "it needs pairs of LoRA factors",
+    "pytorch_optimizer/muonclip": "it needs the largest attention logits of each step; without them it is Muon",
+    "pytorch_optimizer/pcgrad": "it needs several losses; with one it is its base",
     "pytorch_optimizer/safefp16optimizer": "it is a wrapper for weights in float16",
+    "pytorch_optimizer/scionlight": "it keeps its momentum in the gradients, which the loop deletes after each step",
     "pytorch_optimizer/spectralsphere": _MATRICES,
+    "schedulefree/adamwschedulefreereference": _REFERENCE,
+    "schedulefree/sgdschedulefreereference": _REFERENCE,
 }
-"""Why some that fail do, where their errors do not say it."""
+"""Optimizers that are not tried, because a job cannot give them what makes them different, and why."""
+
+KNOWN_NEEDS: dict[str, tuple[Need, ...]] = dict.fromkeys(
+    ("pytorch_optimizer/emofact", "pytorch_optimizer/emolynx", "pytorch_optimizer/emonavi"), ("closure",)
+)
+"""Needs without which an optimizer takes a step, but not its own: these scale it with the loss of a closure."""
+
+OPTIONS = {("torch/lbfgs", "line_search_fn"): ("strong_wolfe",)}
+"""Values of parameters that are strings, where the source does not list them."""
 
 WRAPPED = ("optimizer", "base")
 """Names of the first argument of optimizers that wrap another one."""
@@ -69,50 +89,66 @@ NEEDS: tuple[tuple[Need, ...], ...] = (
     ("use_muon",),
     ("model",),
     ("create_graph",),
-    ("gradients_then_closure",),
+    ("closure",),
     ("base",),
-    ("base", "gradients_then_closure"),
+    ("base", "closure"),
     ("base_class",),
-    ("base_class", "gradients_then_closure"),
+    ("base_class", "closure"),
 )
-"""What is tried, in this order, until the optimizer does a step."""
+"""What is tried, in this order, until the optimizer takes a step."""
 
 
 def classes() -> dict[str, type[Optimizer]]:
-    """Name -> class of all optimizers."""
-    found: dict[str, type[Optimizer]] = {}
-    for library, module in (
-        ("torch", torch.optim),
-        ("pytorch_optimizer", pytorch_optimizer),
-        ("schedulefree", schedulefree),
-    ):
-        for name, member in sorted(vars(module).items()):
-            is_optimizer = isinstance(member, type) and issubclass(member, Optimizer) and member is not Optimizer
-            if is_optimizer and member.__module__.partition(".")[0] == library and not inspect.isabstract(member):
-                found[f"{library}/{name.lower()}"] = member
-    return dict(sorted(found.items(), key=lambda item: (list(URLS).index(item[0].partition("/")[0]), item[0])))
+    """Name -> class of all optimizers, by library and name."""
+    return {
+        f"{library}/{member.__name__.lower()}": member
+        for library, module in MODULES.items()
+        for member in sorted(vars(module).values(), key=lambda member: getattr(member, "__name__", "").lower())
+        if isinstance(member, type) and issubclass(member, Optimizer) and member is not Optimizer
+        if member.__module__.partition(".")[0] == library and not inspect.isabstract(member)
+    }
 
 
 def declare(name: str, optimizer: type[Optimizer]) -> Declaration:
     """The declaration of an optimizer, with what was found by trying it."""
-    basic = describe(name, optimizer)
-    if basic.refusal is not None:
-        return basic
-    needs = _needs(optimizer)
-    if needs is None:
-        error = _made(Candidate(lambda model: construct(optimizer, (), model, {}))).text
-        return basic.model_copy(update={"refusal": REASONS.get(name, f"it does no step: {error}")})
-    candidate = Candidate(lambda model: construct(optimizer, needs, model, {}), needs)
-    checks = conformance.check(candidate)
-    failures = [f"{check.name}: {check.text}" for check in checks if check.outcome == "fail"]
-    return basic.model_copy(
+    described = describe(name, optimizer)
+    if described.refusal is not None:
+        return described
+    trial = Trial(optimizer, KNOWN_NEEDS.get(name, ()), {each.name: each.value for each in described.parameters})
+    attempts = [KNOWN_NEEDS[name]] if name in KNOWN_NEEDS else _attempts(optimizer)
+    for needs in attempts:
+        trial = replace(trial, needs=(*needs, *_modes(optimizer)))
+        if trial.takes_a_step():
+            return _tried(described, trial)
+    first = replace(trial, needs=attempts[0]).constructs()
+    return described.model_copy(update={"refusal": f"it takes no step: {first.text}"})
+
+
+def _attempts(optimizer: type[Optimizer]) -> list[tuple[Need, ...]]:
+    """The needs to try: with another optimizer to wrap, if the first argument of the constructor is one."""
+    first = list(inspect.signature(optimizer.__init__).parameters)[1]
+    return [needs for needs in NEEDS if first not in WRAPPED or "base" in needs]
+
+
+def _modes(optimizer: type[Optimizer]) -> tuple[Need, ...]:
+    return ("modes",) if hasattr(optimizer, "train") and hasattr(optimizer, "eval") else ()
+
+
+def _tried(described: Declaration, trial: Trial) -> Declaration:
+    """The declaration with what the conformance test shows."""
+    checks = {check.name: check for check in conformance.check(trial.candidate)}
+    failures = [f"{check.name}: {check.text}" for check in checks.values() if check.outcome == "fail"]
+    has_lr = not checks["schedule"].text.startswith("has no learning rate")
+    parameters = [each for each in described.parameters if has_lr or each.name != "lr"]
+    return described.model_copy(
         update={
-            "parameters": tuple(_bounded(parameter, optimizer, needs) for parameter in basic.parameters),
-            "needs": (*needs, *(("modes",) if hasattr(optimizer, "train") and hasattr(optimizer, "eval") else ())),
-            "is_base_of_ko": not failures and _is_base_of_ko(optimizer, needs),
-            "refusal": REASONS.get(name, "; ".join(failures)) if failures else None,
-            "is_resumable": all(check.outcome == "pass" for check in checks if check.name == "resume"),
-            "remarks": tuple(check.text for check in checks if check.outcome == "warning"),
+            "parameters": tuple(_bounded(each, trial) for each in parameters),
+            "needs": trial.needs,
+            "base_of": () if failures else tuple(name for name in WRAPPERS if trial.is_base_of(name)),
+            "refusal": "; ".join(failures) or None,
+            "is_resumable": checks["resume"].outcome == "pass",
+            # Without figures, which differ between processors.
+            "remarks": tuple(check.text.partition(" (")[0] for check in checks.values() if check.outcome == "warning"),
         }
     )
 
@@ -134,11 +170,13 @@ def describe(name: str, optimizer: type[Optimizer]) -> Declaration:
         required = []
     hints = _hints(optimizer)
     texts = _parameter_texts(inspect.getdoc(optimizer) or "")
+    options = _options(name, optimizer)
     parameters = [
         parameter
         for argument in arguments
         if argument.name not in TECHNICAL and argument.default is not argument.empty
-        if (parameter := _parameter(argument, hints.get(argument.name), texts.get(argument.name, ""))) is not None
+        if (parameter := _parameter(argument, hints.get(argument.name), texts.get(argument.name, ""), options))
+        is not None
     ]
     return Declaration(
         name=name,
@@ -146,7 +184,7 @@ def describe(name: str, optimizer: type[Optimizer]) -> Declaration:
         title=_title(optimizer),
         source=_source(inspect.getdoc(optimizer) or ""),
         parameters=(*parameters, *(BASE_PARAMETERS if wraps else ())),
-        refusal=f"it needs {', '.join(required)}, which a job cannot give" if required else None,
+        refusal=REFUSED.get(name, f"it needs {', '.join(required)}, which a job cannot give" if required else None),
     )
 
 
@@ -157,15 +195,26 @@ def _hints(optimizer: type[Optimizer]) -> dict[str, Any]:
         return {}
 
 
-def _parameter(argument: inspect.Parameter, hint: Any, text: str) -> Parameter | None:
+def _options(name: str, optimizer: type[Optimizer]) -> dict[str, tuple[str, ...]]:
+    """Parameter -> the strings that it accepts, as the constructor checks them."""
+    source = inspect.getsource(optimizer.__init__)
+    checked = re.findall(r"validate_options\((\w+), '\w+', [\[(]([^\])]*)[\])]", source)
+    listed = {parameter: tuple(re.findall(r"'([^']*)'", values)) for parameter, values in checked}
+    return listed | {parameter: values for (owner, parameter), values in OPTIONS.items() if owner == name}
+
+
+def _parameter(
+    argument: inspect.Parameter, hint: Any, text: str, options: dict[str, tuple[str, ...]]
+) -> Parameter | None:
     """The parameter, or None if JSON cannot express its values."""
     default = argument.default
     kinds = _kinds(hint)
     is_optional = default is None or type(None) in kinds
     common = {"name": argument.name, "description": text, "is_optional": is_optional}
     literals = [value for kind in kinds if typing.get_origin(kind) is Literal for value in typing.get_args(kind)]
-    if literals and all(isinstance(value, str) for value in literals):
-        return Parameter(**common, type="string", default=default, choices=tuple(literals))
+    choices = options.get(argument.name) or tuple(value for value in literals if isinstance(value, str))
+    if choices:
+        return Parameter(**common, type="string", default=default, choices=choices)
     if isinstance(default, bool) or (default is None and bool in kinds):
         return Parameter(**common, type="boolean", default=default)
     if isinstance(default, tuple | list) and default and all(isinstance(value, int | float) for value in default):
@@ -216,57 +265,61 @@ def _parameter_texts(text: str) -> dict[str, str]:
 
 # --- what trying shows ---------------------------------------------------------------------------------------------
 
-
-def _needs(optimizer: type[Optimizer]) -> tuple[Need, ...] | None:
-    """What the optimizer needs from the loop; None if it does no step with anything."""
-    for needs in NEEDS:
-        candidate = Candidate(lambda model, needs=needs: construct(optimizer, needs, model, {}), needs)  # type: ignore[misc]
-        if _made(candidate).outcome == "pass":
-            if needs == ("gradients_then_closure",) and _evaluates_first(candidate):
-                return ("closure",)
-            return needs
-    return None
+WRAPPERS: tuple[Literal["ko", "bimaxwell"], ...] = ("ko", "bimaxwell")
 
 
-def _made(candidate: Candidate) -> Check:
-    """Whether the optimizer can be made, and does a step."""
-    return conformance.run("construct", conformance.construct, candidate)
+@dataclass(frozen=True)
+class Trial:
+    """An optimizer with parameters, and with what it is assumed to need."""
 
+    optimizer: type[Optimizer]
+    needs: tuple[Need, ...]
+    params: dict[str, Any]
 
-def _evaluates_first(candidate: Candidate) -> bool:
-    """Whether the first call of the closure in each step evaluates the weights before the step."""
-    model = conformance.network()
-    stepper = candidate.stepper(model)
-    x = torch.randn(16, 8)
-    for _ in range(5):
-        loss = model(x).square().mean()
-        stepper.backward(loss)
-        before, seen = _weights(model), list[Tensor]()
+    @property
+    def candidate(self) -> Candidate:
+        """The optimizer as the conformance test takes it."""
+        return Candidate(lambda model: construct(self.optimizer, self.needs, model, self.params), self.needs)
 
-        def evaluate() -> Tensor:
-            seen.append(_weights(model))  # noqa: B023
-            present: Tensor = model(x).square().mean()
-            return present
+    def constructs(self) -> Check:
+        """Whether it can be constructed, and takes a step to finite weights."""
+        return conformance.run("construct", conformance.construct, self.candidate)
 
-        stepper.step(loss, evaluate)
-        if not seen or not torch.equal(seen[0], before):
+    def takes_a_step(self, **params: Any) -> bool:
+        """Whether it takes a step, with these parameters beside its own."""
+        tried = replace(self, params=self.params | params)
+        return conformance.run("step", conformance.takes_a_step, tried.candidate).outcome == "pass"
+
+    def is_base_of(self, wrapper: str) -> bool:
+        """Whether a wrapper on it trains, and resumes if the optimizer itself does."""
+        if not set(self.needs) <= {"modes", "use_muon"}:
             return False
-    return True
+        candidate = Candidate(self._on_ko if wrapper == "ko" else self._on_bimaxwell, self.needs)
+        checks = [
+            conformance.run(check.__name__, check, candidate)
+            for check in (conformance.construct, conformance.repeatability, conformance.resume)
+        ]
+        resumes = conformance.run("resume", conformance.resume, self.candidate).outcome
+        return [check.outcome for check in checks] == ["pass", "pass", resumes]
+
+    def _on_ko(self, model: nn.Module) -> Optimizer:
+        groups: Any = muon_groups(model) if "use_muon" in self.needs else model.parameters()
+        params = {name: value for name, value in self.params.items() if name not in ("gamma", "rate")}
+        return KO(groups, base=self.optimizer, seed=0, **params)
+
+    def _on_bimaxwell(self, model: nn.Module) -> Optimizer:
+        return BiMaxwell(construct(self.optimizer, self.needs, model, self.params))
 
 
-def _weights(model: nn.Module) -> Tensor:
-    return torch.cat([p.detach().flatten().clone() for p in model.parameters()])
-
-
-def _bounded(parameter: Parameter, optimizer: type[Optimizer], needs: tuple[Need, ...]) -> Parameter:
-    """The parameter with the range that the optimizer accepts, as far as it ends at 0 or 1."""
-    if parameter.type not in ("number", "integer", "numbers"):
+def _bounded(parameter: Parameter, trial: Trial) -> Parameter:
+    """The parameter with the range that the optimizer accepts, if its bounds are 0 or 1."""
+    if parameter.type not in ("number", "integer", "numbers") or parameter in BASE_PARAMETERS:
         return parameter
     is_whole = parameter.type == "integer"
 
     def is_accepted(value: float) -> bool:
         values = _each(parameter, int(value) if is_whole else value)
-        return all(_does_a_step(optimizer, needs, {parameter.name: value}) for value in values)
+        return any(trial.takes_a_step(**{parameter.name: value}) for value in values)
 
     bounds: dict[str, float] = {}
     if not is_accepted(-1) and not is_accepted(-2):
@@ -300,41 +353,22 @@ def _each(parameter: Parameter, value: float) -> Iterator[Any]:
         yield tuple(value if place == other else usual for other, usual in enumerate(parameter.default))
 
 
-def _does_a_step(optimizer: type[Optimizer], needs: tuple[Need, ...], params: dict[str, Any]) -> bool:
-    def build(model: nn.Module) -> Optimizer:
-        return construct(optimizer, needs, model, params)
-
-    text = conformance.run("construct", conformance.does_a_step, Candidate(build, needs))
-    return text.outcome == "pass"
-
-
-def _is_base_of_ko(optimizer: type[Optimizer], needs: tuple[Need, ...]) -> bool:
-    """Whether KO on it does a step."""
-
-    def build(model: nn.Module) -> Optimizer:
-        groups = muon_groups(model) if "use_muon" in needs else model.parameters()
-        lr = {"lr": 0.01} if "lr" in inspect.signature(optimizer).parameters else {}
-        return KO(groups, base=optimizer, seed=0, **lr)  # type: ignore[arg-type]
-
-    return "model" not in needs and _made(Candidate(build)).outcome == "pass"
-
-
 # --- the files -----------------------------------------------------------------------------------------------------
 
 
 def catalog(declare: Callable[[str, type[Optimizer]], Declaration] = declare) -> list[Library]:
     """All libraries with their optimizers."""
-    found = classes()
+    by_name = classes()
     libraries = []
-    for library, url in URLS.items():
-        names = [name for name in found if name.startswith(f"{library}/")]
+    for library, (licence, url) in SOURCES.items():
+        names = [name for name in by_name if name.startswith(f"{library}/")]
         libraries.append(
             Library(
                 name=library,
                 version=importlib.metadata.version(library.replace("_", "-")).partition("+")[0],
-                licence=LICENCES[library],
+                licence=licence,
                 url=url,
-                optimizers=tuple(declare(name, found[name]) for name in names),
+                optimizers=tuple(declare(name, by_name[name]) for name in names),
             )
         )
     return libraries
@@ -347,7 +381,7 @@ def table(libraries: Iterable[Library]) -> str:
         offered = [declared for declared in library.optimizers if declared.refusal is None]
         rows = [
             f"| `{declared.name}` | {declared.title} | {_default_lr(declared)} | {', '.join(declared.needs)} "
-            f"| {'yes' if declared.is_base_of_ko else 'no'} | {'; '.join(declared.remarks)} |"
+            f"| {', '.join(declared.base_of)} | {'; '.join(declared.remarks)} |"
             for declared in offered
         ]
         parts.append(
@@ -355,7 +389,7 @@ def table(libraries: Iterable[Library]) -> str:
                 [
                     f"### {library.name} {library.version} ({library.licence}): {len(offered)} optimizers",
                     "",
-                    "| name | what it is | default `lr` | needs | base of KO | remarks of the conformance test |",
+                    "| name | what it is | default `lr` | needs | base of | remarks of the conformance test |",
                     "|---|---|---|---|---|---|",
                     *rows,
                 ]

@@ -62,7 +62,7 @@ def train(
         run, reason = _prepare(spec, report, data_dir, checkpoints, resume)
         if report_start is not None:
             cut = run.spec.cut_warmup(run.progress.total_steps)
-            notes = (*run.task.notes, *filter(None, [reason, cut]))
+            notes = (*run.notes, *filter(None, [reason, cut]))
             report_start(Start(run.environment(), run.progress.total_steps, run.position, run.seconds, notes))
         return run.execute(should_stop)
 

@@ -26,8 +26,9 @@ def of(tensors: Iterable[Tensor]) -> int:
 
 
 def of_state(optimizer: Optimizer) -> int:
-    """Total size of all tensors in the state of an optimizer."""
-    return of(_tensors_in(list(optimizer.state.values())))
+    """Total size of all tensors in the state of an optimizer, and of those that it wraps."""
+    state = {name: part for name, part in optimizer.state_dict().items() if name != "param_groups"}
+    return of({id(tensor): tensor for tensor in _tensors_in(state)}.values())
 
 
 def _tensors_in(value: Any) -> Iterator[Tensor]:

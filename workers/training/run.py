@@ -5,16 +5,16 @@ Batches, losses and metrics are defined by the task (`workers.training.tasks`); 
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ko import KO, Diagnosis, diagnose, weight_correlation
 from service.specs.engine import ENGINE_VERSION
@@ -23,7 +23,8 @@ from service.specs.summary import Environment, Memory, Summary, TargetHit
 from service.specs.training import TrainSpec
 from workers.training import checkpoint, datasets, environment, memory, models, optimizers, schedules
 from workers.training.clock import Clock
-from workers.training.device import DTYPES, choose
+from workers.training.device import choose
+from workers.training.evaluation import Evaluator
 from workers.training.progress import Progress, Record
 from workers.training.stepping import Stepper
 from workers.training.stopping import Ended, LossMonitor, Stop
@@ -62,10 +63,11 @@ class Run:
         self._stepper = Stepper(
             self.optimizer,
             self.parameters,
-            type(spec.optimizer).needs,
+            spec.optimizer.loop_needs,
             spec.gradient_clip,
             torch.amp.GradScaler(self.device.type, enabled=spec.precision == "fp16"),
         )
+        self._evaluator = Evaluator(self.task, self.model, self.device, spec.precision, self._stop_if_requested)
         self._losses = LossMonitor(self.device, spec.log_every_steps)
         self._clock = Clock(self.device)
         self._record = Record()
@@ -87,6 +89,20 @@ class Run:
     def seconds(self) -> float:
         """Wall-clock seconds of the run so far, over all its processes."""
         return time.perf_counter() - self._started
+
+    @property
+    def notes(self) -> Iterator[str]:
+        """What is unusual about the data, and about its optimizer with its model."""
+        yield from self.task.notes
+        needs = self.spec.optimizer.loop_needs
+        if any(isinstance(module, _BatchNorm) for module in self.model.modules()):
+            if "modes" in needs:
+                yield (
+                    f"{self.spec.optimizer.name} evaluates averaged weights, but batch normalization uses statistics "
+                    "that were collected with the training weights"
+                )
+            if "closure" in needs:
+                yield "each evaluation within a step updates the statistics of batch normalization"
 
     def environment(self) -> Environment:
         """Versions and devices that this run uses, its data hash and its seeds."""
@@ -252,14 +268,14 @@ class Run:
         step = self.step + 1
         logs = step % self.spec.log_every_steps == 0
         diagnoses = self.spec.diagnostics_every_steps is not None and step % self.spec.diagnostics_every_steps == 0
-        loss, output = self._loss(batch)
+        loss, output = self._evaluator.loss(batch)
         self._losses.add(loss.detach(), step)
         self._stepper.backward(loss)
         measured = self._stepper.measure_gradients(logs or diagnoses)
         diagnosis = self._diagnose() if diagnoses else None
         before = [p.detach().clone() for p in self.parameters] if logs else []
         lr = self._stepper.lr if logs else None
-        self._stepper.step(loss, lambda: self._loss(batch)[0])
+        self._stepper.step(loss, lambda: self._evaluator.loss(batch)[0])
         self.progress.count_step(self._clock.seconds_without_waiting)
         if self.schedule is not None:
             self.schedule.step()
@@ -301,22 +317,12 @@ class Run:
             self._report(averages | {"diagnostics_seconds": self._record.diagnostics_seconds})
             self._send({f"{name}/{layer}": value for name, of in layers.items() for layer, value in of.items()})
 
-    def _loss(self, batch: Any) -> tuple[Tensor, Tensor]:
-        """Loss and output of a batch, in the precision of the spec."""
-        with self._autocast():
-            return self.task.loss(self.model, batch)
-
-    def _autocast(self) -> contextlib.AbstractContextManager[None]:
-        if self.spec.precision == "fp32":
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, DTYPES[self.spec.precision])
-
     def _validate(self) -> None:
         with self._clock.paused():
             self._losses.check()
             seconds = self._clock.seconds
             with self._stepper.evaluation_mode():
-                metrics = self._evaluate(self.task.validation_batches())
+                metrics = self._evaluator.evaluate(self.task.validation_batches())
                 self._report_validation(metrics, seconds)
                 if not math.isfinite(metrics["loss"]):
                     raise Ended(Reason.DIVERGED, f"the validation loss was {metrics['loss']} after step {self.step}")
@@ -363,7 +369,7 @@ class Run:
             self._report(self._test_metrics())
 
     def _test_metrics(self) -> dict[str, float]:
-        metrics = {f"test_{name}": value for name, value in self._evaluate(self.task.test_batches()).items()}
+        metrics = {f"test_{name}": value for name, value in self._evaluator.evaluate(self.task.test_batches()).items()}
         selected = self.task.selects
         if self._record.best is None or self._best_weights is None or self._record.best[1] == self.step:
             best = metrics[f"test_{selected}"]
@@ -371,26 +377,10 @@ class Run:
             last = self._copy_of_weights()
             self.model.load_state_dict(self._best_weights)
             try:
-                best = self._evaluate(self.task.test_batches())[selected]
+                best = self._evaluator.evaluate(self.task.test_batches())[selected]
             finally:  # also if the run is stopped: a checkpoint may follow
                 self.model.load_state_dict(last)
         return metrics | {f"best_test_{selected}": best}
-
-    @torch.inference_mode()
-    def _evaluate(self, batches: Iterable[Any]) -> dict[str, float]:
-        """Mean loss and metrics over all records of the batches."""
-        self.model.eval()
-        sums: dict[str, Tensor] = {}
-        records = 0
-        for batch in batches:
-            size = self.task.size(batch)
-            loss, output = self._loss(batch)
-            for name, value in {"loss": loss.double() * size, **self.task.metrics(output, batch)}.items():
-                sums[name] = sums.get(name, 0) + value
-            records += size
-            self._stop_if_requested()
-        self.model.train()
-        return {name: float(total) / records for name, total in sums.items()}
 
     def _copy_of_weights(self) -> Weights:
         return {name: tensor.clone() for name, tensor in self.model.state_dict().items()}

@@ -9,11 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ko import KO
 from service.specs.catalog.declaration import Need
-from workers.training.bimaxwell import BiMaxwell
-
-CLOSURES = ("closure", "gradients_then_closure")
 
 
 class Stepper:
@@ -38,8 +34,7 @@ class Stepper:
         self.optimizer, self._parameters = optimizer, list(parameters)
         self._needs, self._gradient_clip = needs, gradient_clip
         self.scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
-        base = optimizer.base if isinstance(optimizer, KO | BiMaxwell) else optimizer
-        self._has_modes = hasattr(base, "train") and hasattr(base, "eval")
+        self._has_modes = "modes" in needs
 
     @property
     def lr(self) -> float | None:
@@ -77,7 +72,7 @@ class Stepper:
             loss: the loss at the weights before the step, whose gradients have been computed.
             evaluate: computes the loss at the present weights, for optimizers that need a closure.
         """
-        if any(need in self._needs for need in CLOSURES):
+        if "closure" in self._needs:
             self.optimizer.step(self._closure(loss.detach(), evaluate))  # type: ignore[arg-type]  # a tensor is a number
         else:
             self.scaler.step(self.optimizer)
@@ -85,14 +80,27 @@ class Stepper:
         self.optimizer.zero_grad()
 
     def _closure(self, loss: Tensor, evaluate: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        """An optimizer that first evaluates the weights before the step gets their loss and gradients, which exist."""
-        is_evaluated = "closure" in self._needs
+        """The function that evaluates the loss and its gradients at the present weights.
+
+        Its first call returns those that exist, if the weights are still those before the step: LBFGS evaluates these
+        first, SAM others.
+        """
+        weights = [p.detach().clone() for p in self._parameters]
+        gradients = [p.grad for p in self._parameters]
+        is_first = True
+
+        def has_moved() -> bool:
+            return any(
+                p.grad is not gradient or not torch.equal(p, weight)
+                for p, weight, gradient in zip(self._parameters, weights, gradients, strict=True)
+            )
 
         def closure() -> Tensor:
-            nonlocal is_evaluated
-            if is_evaluated:
-                is_evaluated = False
-                return loss
+            nonlocal is_first
+            if is_first:
+                is_first = False
+                if not has_moved():
+                    return loss
             with torch.enable_grad():
                 self.optimizer.zero_grad()
                 present_loss = evaluate()

@@ -19,7 +19,11 @@ def leads_over_base(ranking: Ranking, measure: Measure) -> Iterator[str]:
     plain = [group for group in rated if "base" not in group.optimizer["params"]]
     for name in sorted({group.optimizer["name"] for group in plain}):
         bases = {_rate(group): group for group in reversed(plain) if group.optimizer["name"] == name}
-        kos = [group for group in rated if group.optimizer["params"].get("base") == name]
+        kos = [
+            group
+            for group in rated
+            if group.optimizer["name"] == "ko" and group.optimizer["params"]["base"] == name
+        ]
         shared = Counter(_rate(ko) for ko in kos if _rate(ko) in bases)
         if len(bases) < 2 or not shared:
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
@@ -75,15 +75,16 @@ def _default_space(request: dict[str, Any]) -> dict[str, Any] | None:
     """The default search space of the optimizer, without its fixed parameters; None if the optimizer is unknown."""
     params = request.get("params")
     fixed = params if isinstance(params, dict) else {}
-    name = fixed.get("base", "adam") if request.get("name") in ("ko", "bimaxwell", "control") else request.get("name")
+    name = str(request.get("name"))
+    base = {"base": fixed["base"]} if "base" in fixed else {}
     try:
-        entry = optimizer_class(str(name))
-    except (KeyError, PydanticCustomError):
-        return None
-    space = default_space(type(entry.model_fields["params"].default))
+        params = optimizer_class(name).model_validate({"name": name, "params": base}).params
+    except (KeyError, PydanticCustomError, ValidationError):
+        return None  # the optimizer or its base is unknown, which is an error of its own
+    space = {parameter: values for parameter, values in default_space(params).items() if parameter not in fixed}
     if not space:
-        raise unfit("space", f"{name} has no learning rate to tune by default: give a search space")
-    return {parameter: values for parameter, values in space.items() if parameter not in fixed}
+        raise unfit("space", f"{name} has no learning rate to tune by default, or it is fixed: give a search space")
+    return space
 
 
 def _or_default(schema: JsonDict) -> None:

@@ -5,18 +5,17 @@ The libraries' optimizers are declared in `library_optimizers.json`, which `make
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
-from service.specs.base import Frozen
+from service.specs.base import Frozen, unfit
 from service.specs.catalog.base import LearningRate
 
-Need = Literal["closure", "gradients_then_closure", "create_graph", "modes", "model", "use_muon", "base_class", "base"]
+Need = Literal["closure", "create_graph", "modes", "model", "use_muon", "base_class", "base"]
 """What an optimizer needs from the training loop, beyond gradients before each step:
 
-- `closure`: `step(closure)`, whose first call evaluates the model at the weights before the step (LBFGS);
-- `gradients_then_closure`: gradients, then `step(closure)` to evaluate the model at other weights (SAM);
+- `closure`: `step(closure)`, to evaluate the model within the step (LBFGS, SAM);
 - `create_graph`: gradients that can be differentiated again (AdaHessian);
 - `modes`: `train()` before steps and `eval()` before evaluations (schedule-free);
 - `model`: the model instead of its parameters;
@@ -74,10 +73,46 @@ BASE_PARAMETERS = (
         description="Optimizer that it wraps",
     ),
     Parameter(name="lr", type="number", default=0.05, description="Learning rate of the base"),
-    Parameter(name="momentum", type="number", default=0.9, ge=0, lt=1, description="Momentum of the base sgd"),
+    Parameter(
+        name="momentum",
+        type="number",
+        default=0.9,
+        is_optional=True,
+        ge=0,
+        lt=1,
+        description="Momentum of the base sgd; null for others",
+    ),
     Parameter(name="weight_decay", type="number", default=0.0, ge=0, le=100, description="Weight decay of the base"),
 )
 """Parameters of the base of an optimizer that wraps another one."""
+
+
+BASE_DEFAULTS: dict[str, dict[str, float | None]] = {
+    "sgd": {"lr": 0.05, "momentum": 0.9},
+    "adam": {"lr": 1e-3, "momentum": None},
+    "adamw": {"lr": 1e-3, "momentum": None},
+}
+"""Base of an optimizer that wraps another one -> defaults that depend on it."""
+
+
+class WrapperParams(Frozen):
+    """Parameters of an optimizer that wraps another one, beside those in `BASE_PARAMETERS`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_base(cls, params: Any) -> Any:
+        if not isinstance(params, dict):
+            return params
+        return {**BASE_DEFAULTS.get(str(params.get("base", "sgd")), {}), **params}
+
+    @model_validator(mode="after")
+    def _momentum_fits_base(self) -> Self:
+        base, momentum = getattr(self, "base", None), getattr(self, "momentum", None)
+        if base == "sgd" and momentum is None:
+            raise unfit("momentum", "the base sgd needs a momentum, such as 0.9; 0 switches it off")
+        if base != "sgd" and momentum is not None:
+            raise unfit("momentum", f"only the base sgd has a momentum: omit it for {base}")
+        return self
 
 
 class Declaration(BaseModel):
@@ -92,8 +127,8 @@ class Declaration(BaseModel):
     """Paper or page that describes the method."""
     parameters: tuple[Parameter, ...] = ()
     needs: tuple[Need, ...] = ()
-    is_base_of_ko: bool = False
-    """Whether KO can collide its gradients."""
+    base_of: tuple[Literal["ko", "bimaxwell"], ...] = ()
+    """The optimizers that can wrap this one."""
     is_resumable: bool = True
     """Whether a run that continues from a checkpoint gives equal bits; else it begins anew."""
     refusal: str | None = None
@@ -108,8 +143,9 @@ class Declaration(BaseModel):
             parameter.name: (parameter.annotation, Field(parameter.value, description=parameter.description or None))
             for parameter in self.parameters
         }
+        base = WrapperParams if {"base", "base_class"}.intersection(self.needs) else Frozen
         return create_model(
-            f"{self.class_name}Params", __base__=Frozen, __module__=__name__, __doc__=self.title, **fields
+            f"{self.class_name}Params", __base__=base, __module__=__name__, __doc__=self.title, **fields
         )
 
 
@@ -119,13 +155,13 @@ DECADES = 3
 """Width of the ranges of a default search space."""
 
 
-def default_space(params: type[Frozen]) -> dict[str, dict[str, list[float]]]:
-    """The search space of an optimizer for which none is given: three decades around the defaults of `SEARCHED`."""
+def default_space(params: Frozen) -> dict[str, dict[str, list[float]]]:
+    """The search space around default parameters: three decades around each of `SEARCHED` that is above 0."""
     factor = 10 ** (DECADES / 2)
     space: dict[str, dict[str, list[float]]] = {}
     for name in SEARCHED:
-        field = params.model_fields.get(name)
-        if field is not None and isinstance(field.default, float) and field.default > 0:
-            ends = (field.default / factor, field.default * factor)
+        default = getattr(params, name, None)
+        if isinstance(default, float) and default > 0:
+            ends = (default / factor, default * factor)
             space[name] = {"log_uniform": [float(f"{end:.1g}") for end in ends]}
     return space

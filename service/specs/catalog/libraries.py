@@ -39,6 +39,13 @@ def libraries() -> tuple[Library, ...]:
 
 
 @cache
+def version(name: str) -> str:
+    """The library of an optimizer and its version, such as `torch 2.14.1`."""
+    library = next(library for library in libraries() if library.name == name.partition("/")[0])
+    return f"{library.name} {library.version}"
+
+
+@cache
 def _declarations() -> dict[str, Declaration]:
     return {declaration.name: declaration for library in libraries() for declaration in library.optimizers}
 
@@ -46,6 +53,22 @@ def _declarations() -> dict[str, Declaration]:
 def is_of_library(name: str) -> bool:
     """Whether `name` begins as that of an optimizer of a library."""
     return name.partition("/")[0] in LIBRARIES and "/" in name
+
+
+def find(name: str) -> Declaration | None:
+    """The declaration of an optimizer, also of a refused one; None if the name is unknown."""
+    return _declarations().get(name)
+
+
+def unknown(name: str) -> str:
+    """The error for an unknown optimizer of a library."""
+    library = name.partition("/")[0]
+    known = [other for other in _declarations() if other.startswith(f"{library}/")]
+    hint = closest(name, known)
+    return (
+        f"unknown optimizer '{name[:64]}'{f' (did you mean {hint!r}?)' if hint else ''}; GET /v1/catalog lists the "
+        f"{len(known)} optimizers of {library}"
+    )
 
 
 def declaration(name: str, field: str = "name") -> Declaration:
@@ -58,16 +81,9 @@ def declaration(name: str, field: str = "name") -> Declaration:
     Raises:
         PydanticCustomError: the name is unknown, or the optimizer is refused; the message says why.
     """
-    declared = _declarations().get(name)
+    declared = find(name)
     if declared is None:
-        library = name.partition("/")[0]
-        known = [other for other in _declarations() if other.startswith(f"{library}/")]
-        hint = closest(name, known)
-        raise unfit(
-            field,
-            f"unknown optimizer '{name[:64]}'{f' (did you mean {hint!r}?)' if hint else ''}; GET /v1/catalog lists the "
-            f"{len(known)} optimizers of {library}",
-        )
+        raise unfit(field, unknown(name))
     if declared.refusal is not None:
         raise unfit(field, f"{name} cannot be used: {declared.refusal}")
     return declared

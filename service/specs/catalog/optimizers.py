@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 
-from pydantic import ConfigDict, Field, create_model
+from pydantic import ConfigDict, Field, ValidationError, create_model
 
 from service.specs.base import Frozen, unfit
 from service.specs.catalog import libraries
@@ -58,10 +58,26 @@ class Optimizer(Choice):
         return OneOf(ChainMap({LIBRARY: OfLibrary}, cls.table), by=_chosen_optimizer)
 
     @property
+    def base(self) -> type[Optimizer] | None:
+        """The entry of the optimizer that it wraps, if any."""
+        name = getattr(self.params, "base", None)
+        return None if name is None else optimizer_class(name)
+
+    @property
     def is_resumable(self) -> bool:
-        """Whether a run with it, and with the base that it wraps, continues from a checkpoint with equal bits."""
-        base = getattr(self.params, "base", None)
-        return self.resumes and (base is None or optimizer_class(base).resumes)
+        """Whether a run with it, and with its base, continues from a checkpoint bit for bit."""
+        return self.resumes and (self.base is None or self.base.resumes)
+
+    @property
+    def loop_needs(self) -> tuple[Need, ...]:
+        """What it, or its base, needs from the training loop."""
+        return self.needs if self.base is None else (*self.needs, *self.base.needs)
+
+    @property
+    def libraries(self) -> list[str]:
+        """The libraries that it and its base come from, with their versions."""
+        names = [self.name, getattr(self.params, "base", "") or ""]
+        return [libraries.version(name) for name in names if libraries.is_of_library(name)]
 
 
 # --- optimizers of libraries -----------------------------------------------------------------------------------------
@@ -98,7 +114,7 @@ def library_optimizer(name: str) -> type[Optimizer]:
         "params": params(),
         "title": declared.title,
         "colour": GREY,
-        "base_of": ("ko", "bimaxwell") if declared.is_base_of_ko else (),
+        "base_of": declared.base_of,
         "needs": declared.needs,
         "resumes": declared.is_resumable,
     }
@@ -252,9 +268,31 @@ def _params_on_library(wrapper: str, options: type[Options], base: str) -> type[
     libraries.declaration(base, "base")
     entry = library_optimizer(base)
     if wrapper not in entry.base_of:
-        reason = f"it needs {entry.needs[0].replace('_', ' ')}" if entry.needs else "a step of KO with it fails"
-        raise unfit("base", f"{base} cannot be the base of {wrapper}: {reason}")
-    return _on_base(wrapper, options, entry)
+        raise unfit(
+            "base",
+            f"{base} cannot be the base of {wrapper}; the field base_of in GET /v1/catalog/optimizers/{base} lists the "
+            "optimizers that can wrap it",
+        )
+    return _on_base(wrapper, options, entry, _without_momentum(entry) if wrapper == "bimaxwell" else None)
+
+
+def _without_momentum(entry: type[Optimizer]) -> dict[str, Any]:
+    """Defaults that switch the momentum of an optimizer of a library off, as far as its parameters tell."""
+    wanted: dict[str, Any] = {}
+    params = entry.model_fields["params"].default
+    if isinstance(getattr(params, "momentum", None), float):
+        wanted["momentum"] = 0.0
+    if isinstance(getattr(params, "betas", None), tuple):
+        wanted["betas"] = (0.0, *params.betas[1:])
+    return {name: value for name, value in wanted.items() if _is_valid(type(params), {name: value})}
+
+
+def _is_valid(params: type[Frozen], value: dict[str, Any]) -> bool:
+    try:
+        params.model_validate(value)
+    except ValidationError:
+        return False
+    return True
 
 
 def _base_of(params: Any) -> Any:

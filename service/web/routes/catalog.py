@@ -7,7 +7,6 @@ from typing import Any
 
 from fastapi import APIRouter
 from pydantic import TypeAdapter
-from pydantic_core import PydanticCustomError
 
 from service.datasets import registry
 from service.errors import NotFound
@@ -24,9 +23,9 @@ from service.specs.bodies import (
 )
 from service.specs.catalog.datasets import dataset_class
 from service.specs.catalog.declaration import Declaration, default_space
-from service.specs.catalog.libraries import LIBRARIES, Library, declaration, libraries
+from service.specs.catalog.libraries import LIBRARIES, Library, find, libraries, unknown
 from service.specs.catalog.models import MODELS
-from service.specs.catalog.optimizers import OPTIMIZERS, Optimizer, library_optimizer
+from service.specs.catalog.optimizers import GREY, OPTIMIZERS, Optimizer, library_optimizer
 from service.specs.catalog.schedules import SCHEDULES, Schedule
 from service.specs.text import unknown_name
 from service.web.dependencies import Caller
@@ -90,11 +89,21 @@ def show_of_library(library: str, name: str, _: Caller) -> OptimizerDetail:
     full_name = f"{library}/{name}"
     if library not in LIBRARIES:
         raise NotFound(unknown_name("library", library, LIBRARIES))
-    try:
-        choice = library_optimizer(full_name)
-    except PydanticCustomError as error:
-        raise NotFound(error.message()) from None
-    return _detail(full_name, choice, declaration(full_name))
+    declared = find(full_name)
+    if declared is None:
+        raise NotFound(unknown(full_name))
+    if declared.refusal is None:
+        return _detail(full_name, library_optimizer(full_name), declared)
+    return OptimizerDetail(
+        **declared.model_dump(include={"name", "title", "refusal"}),
+        params=TypeAdapter(declared.params_model).json_schema(),
+        colour=GREY,
+        space={},
+        needs=[],
+        base_of=[],
+        source=declared.source or None,
+        remarks=[],
+    )
 
 
 def _detail(name: str, choice: type[Optimizer], declared: Declaration | None = None) -> OptimizerDetail:
@@ -104,9 +113,10 @@ def _detail(name: str, choice: type[Optimizer], declared: Declaration | None = N
         title=choice.title,
         params=_schema(choice),
         colour=choice.colour,
-        space=default_space(type(params.default)),
+        space=default_space(params.default),
         needs=list(choice.needs),
-        is_base_of_ko="ko" in choice.base_of,
+        base_of=list(choice.base_of),
+        refusal=None,
         source=declared.source or None if declared else None,
         remarks=list(declared.remarks) if declared else [],
     )

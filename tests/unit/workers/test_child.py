@@ -71,7 +71,7 @@ def test_job_sends_total_steps_and_result(jobs: list[Any], job: int, total_steps
     messages, status = jobs[job]
     assert status == 0
     assert [message["total_steps"] for message in messages if message["kind"] == "Started"] == [total_steps]
-    assert [message["kind"] for message in messages if message["kind"] != "Points"] == ["Started", "Result"]
+    assert [message["kind"] for message in messages if message["kind"] != "Points"] == ["Ready", "Started", "Result"]
     summary = Summary.model_validate(messages[-1]["summary"])
     assert summary.reason == "completed"
     assert summary.steps == (total_steps or summary.steps)

@@ -6,6 +6,9 @@ import { details, errorsBelow } from "./errors.js";
 import { field } from "./field.js";
 import { ParamsForm } from "./params_form.js";
 
+/** The schema of parameters that are not known, or not yet; it keeps all values. */
+const UNKNOWN_PARAMS = { properties: {}, additionalProperties: true };
+
 /** Options of entries: first those without a group, then each group. */
 function options(entries) {
   const option = ({ name, present }) =>
@@ -61,7 +64,7 @@ export class CatalogChoice {
   #show(values = {}) {
     const { entry } = this;
     fill(this.#description, entry?.title ?? "");
-    this.params = new ParamsForm(entry?.params ?? { properties: {} });
+    this.params = new ParamsForm(entry?.params ?? UNKNOWN_PARAMS);
     fill(this.#params, this.params.element);
     this.params.set(values);
     if (entry?.address && !entry.params) this.#load(entry);
@@ -91,7 +94,7 @@ export class CatalogChoice {
     // An entry that no longer exists is shown, so that the API rejects it, instead of being silently replaced.
     if (!this.#entries.some((entry) => entry.name === name)) this.#list([...this.#entries, { name, present: false }]);
     this.select.set(name);
-    this.#show(params);
+    this.#show(params ?? {});
   }
 
   showErrors(errors) {

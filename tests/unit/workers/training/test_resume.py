@@ -110,7 +110,16 @@ CONTROLS = {
     "orthogonality": {"control": "orthogonality", "strength": 0.1, "base": "adamw"},
     "centralization": {"control": "centralization", "base": "adam"},
 }
+BIMAXWELL_BASES = [
+    "sgd",
+    "muon",
+    "pytorch_optimizer/adafactor",
+    "pytorch_optimizer/spam",
+    "schedulefree/sgdschedulefree",
+]
+"""Bases with states of all kinds: none, split groups, other number formats, masks, modes."""
 LIBRARIES = {
+    "pytorch_optimizer/magma": {},
     "torch/lbfgs": {"max_iter": 3, "lr": 0.1},
     "pytorch_optimizer/adahessian": {},
     "pytorch_optimizer/alig": {},
@@ -123,6 +132,7 @@ EVERY_OPTIMIZER = (
     | {name: {"name": "control", "params": params} for name, params in CONTROLS.items()}
     | {name: {"name": name, "params": params} for name, params in LIBRARIES.items()}
     | {"ko on schedule-free": ko(base="schedulefree/sgdschedulefree")}
+    | {f"bimaxwell ({base})": {"name": "bimaxwell", "params": {"base": base}} for base in BIMAXWELL_BASES}
 )
 
 
