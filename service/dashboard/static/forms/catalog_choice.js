@@ -53,6 +53,11 @@ export class CatalogChoice {
     return this.#entries.find((entry) => entry.name === this.name);
   }
 
+  /** Whether the parameters of the selected entry are being fetched. */
+  get isLoading() {
+    return this.entry?.address !== undefined && !this.entry.params;
+  }
+
   /** Offer only these entries; the selected one stays if it is among them. */
   offer(entries) {
     const before = this.name;
@@ -67,7 +72,7 @@ export class CatalogChoice {
     this.params = new ParamsForm(entry?.params ?? UNKNOWN_PARAMS);
     fill(this.#params, this.params.element);
     this.params.set(values);
-    if (entry?.address && !entry.params) this.#load(entry);
+    if (this.isLoading) this.#load(entry);
   }
 
   /** Fetch the parameters of an entry that has only their address. */

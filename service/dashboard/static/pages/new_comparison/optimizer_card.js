@@ -24,6 +24,7 @@ export function optimizerCard(catalog, initial, onChange) {
 
   /** Offer the optimizer's parameters for tuning, and disable the fixed values of those that are tuned. */
   function fit() {
+    if (choice.isLoading) return; // a change follows
     space.offer(choice.params.tunable());
     choice.params.disableTuned(space.names());
   }
