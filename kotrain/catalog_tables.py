@@ -40,6 +40,8 @@ def library(listed: LibraryEntry) -> Table:
 
 def optimizer(detail: OptimizerDetail) -> Group:
     """An optimizer of a library: its title, its parameters, what it needs, and remarks."""
+    if detail.refusal is not None:
+        return Group(Text(detail.title), Text(f"refused: {detail.refusal}"))
     facts = [
         f"needs from the training loop: {', '.join(detail.needs) or 'gradients only'}",
         f"can be the base of: {', '.join(detail.base_of) or 'no other optimizer'}",
@@ -57,6 +59,7 @@ def parameters(entry: CatalogEntry) -> Table:
     table.columns[-1].no_wrap = False
     for name, field in schema.get("properties", {}).items():
         options = field.get("enum")
-        text = field.get("description", "") + (f" One of: {', '.join(map(str, options))}." if options else "")
+        sentences = [field.get("description", "").rstrip("."), options and f"One of: {', '.join(map(str, options))}"]
+        text = "".join(f"{sentence}. " for sentence in sentences if sentence)
         table.add_row(name, Text(str(field.get("default", field.get("const", "-")))), Text(text.strip()))
     return table

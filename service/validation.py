@@ -14,7 +14,6 @@ from service.specs.catalog.optimizers import LIBRARY
 from service.specs.patterns import WORDS
 from service.specs.text import unknown_name
 
-
 _OTHER_MEMBERS = {LIBRARY, *(f"{kind}/NAME" for kind in OWN)}
 """Members of unions that stand for many names."""
 
@@ -98,6 +97,8 @@ def _detail(error: Mapping[str, Any]) -> str:
         return f"{_LENGTHS[error['type']]} {number} value{'s' * (number != 1)}"
     if error["type"] in _OBJECTS:
         return "input should be an object"
+    if error["type"] == "tuple_type":
+        return "input should be a list"
     if error["type"] == "string_pattern_mismatch":
         return WORDS.get(error["ctx"]["pattern"], message)
     return message[:1].lower() + message[1:]

@@ -125,13 +125,13 @@ class TrainSpec(TaskSpec):
                 f"model '{self.model.name}' reads {self._readable}, but data set '{self.dataset.name}' "
                 f"has {self.dataset.kind}s",
             )
+        self._check_optimizer()
         if self.precision == "fp16" and self.device == "cpu":
             raise unfit(
                 "precision", "precision fp16 requires a GPU; choose device cuda or auto, or precision fp32 or bf16"
             )
         if self.stop_at_target and self.target is None:
             raise unfit("stop_at_target", "stop_at_target requires a target")
-        self._check_optimizer()
         if self.budget.seconds is not None and getattr(self.optimizer.params, "fade", "none") != "none":
             raise unfit(
                 "optimizer", "fade requires a budget in epochs or steps; change the budget or set fade to 'none'"

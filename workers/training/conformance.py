@@ -206,6 +206,21 @@ def _fallen(first: float, last: float, what: str) -> str:
     raise Failed(f"{TRAINING_STEPS} steps do not lower {what} ({first:.4g} to {last:.4g})", "warning")
 
 
+def evaluation(candidate: Candidate) -> str:
+    """The weights to evaluate are finite, and training continues afterwards with those before."""
+    model = network()
+    stepper = candidate.stepper(model)
+    _advance(stepper, model, range(STEPS))
+    before = _weights(model)
+    with stepper.evaluation_mode():
+        if not _weights(model).isfinite().all():
+            raise Failed("the weights to evaluate are not finite")
+    _advance(stepper, model, [STEPS])
+    if _has_equal_bits(_weights(model), before):
+        raise Failed("does not train after an evaluation", "warning")
+    return "trains, is evaluated and trains again"
+
+
 def repeatability(candidate: Candidate) -> str:
     """Two equal runs give equal bits."""
     ends = []
@@ -372,6 +387,7 @@ CHECKS: dict[str, Callable[[Candidate], str]] = {
     "construct": construct,
     "training": training,
     "quadratic": quadratic,
+    "evaluation": evaluation,
     "repeatability": repeatability,
     "resume": resume,
     "random_state": random_state,

@@ -145,6 +145,7 @@ def _tried(described: Declaration, trial: Trial) -> Declaration:
             "parameters": tuple(_bounded(each, trial) for each in parameters),
             "needs": trial.needs,
             "base_of": () if failures else tuple(name for name in WRAPPERS if trial.is_base_of(name)),
+            "momentum_off": trial.momentum_off,
             "refusal": "; ".join(failures) or None,
             "is_resumable": checks["resume"].outcome == "pass",
             # Without figures, which differ between processors.
@@ -297,10 +298,10 @@ class Trial:
         candidate = Candidate(self._on_ko if wrapper == "ko" else self._on_bimaxwell, self.needs)
         checks = [
             conformance.run(check.__name__, check, candidate)
-            for check in (conformance.construct, conformance.repeatability, conformance.resume)
+            for check in (conformance.construct, conformance.evaluation, conformance.repeatability, conformance.resume)
         ]
         resumes = conformance.run("resume", conformance.resume, self.candidate).outcome
-        return [check.outcome for check in checks] == ["pass", "pass", resumes]
+        return [check.outcome for check in checks] == ["pass", "pass", "pass", resumes]
 
     def _on_ko(self, model: nn.Module) -> Optimizer:
         groups: Any = muon_groups(model) if "use_muon" in self.needs else model.parameters()
@@ -308,7 +309,20 @@ class Trial:
         return KO(groups, base=self.optimizer, seed=0, **params)
 
     def _on_bimaxwell(self, model: nn.Module) -> Optimizer:
-        return BiMaxwell(construct(self.optimizer, self.needs, model, self.params))
+        off = {name: tuple(value) if isinstance(value, list) else value for name, value in self.momentum_off.items()}
+        return BiMaxwell(construct(self.optimizer, self.needs, model, self.params | off))
+
+    @property
+    def momentum_off(self) -> dict[str, Any]:
+        """Parameters that switch its own momentum off, as far as their names tell."""
+        off: dict[str, Any] = {}
+        if isinstance(self.params.get("momentum"), float):
+            off["momentum"] = 0.0
+        if isinstance(self.params.get("betas"), tuple):
+            off["betas"] = [0.0, *self.params["betas"][1:]]
+        if off and self.params.get("nesterov") is True:
+            off["nesterov"] = False
+        return off
 
 
 def _bounded(parameter: Parameter, trial: Trial) -> Parameter:
@@ -318,7 +332,7 @@ def _bounded(parameter: Parameter, trial: Trial) -> Parameter:
     is_whole = parameter.type == "integer"
 
     def is_accepted(value: float) -> bool:
-        values = _each(parameter, int(value) if is_whole else value)
+        values = _each(parameter, int(value) if is_whole else float(value))
         return any(trial.takes_a_step(**{parameter.name: value}) for value in values)
 
     bounds: dict[str, float] = {}

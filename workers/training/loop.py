@@ -76,8 +76,9 @@ def _prepare(
 ) -> tuple[Run, str | None]:
     """The run, restored from its checkpoint if possible, and the reason if not."""
     if not spec.optimizer.is_resumable:
-        name = spec.optimizer.name
-        note = f"no checkpoints are written, because {name} would not continue from them with equal bits"
+        base = getattr(spec.optimizer.params, "base", None)
+        name = f"{spec.optimizer.name} on {base}" if base else spec.optimizer.name
+        note = f"no checkpoints are written, because {name} would not continue from them bit for bit"
         begins = f"starts from the beginning, and {note}" if resume else note
         return Run(spec, report, data_dir, None), begins
     run = Run(spec, report, data_dir, checkpoints)

@@ -20,9 +20,7 @@ def leads_over_base(ranking: Ranking, measure: Measure) -> Iterator[str]:
     for name in sorted({group.optimizer["name"] for group in plain}):
         bases = {_rate(group): group for group in reversed(plain) if group.optimizer["name"] == name}
         kos = [
-            group
-            for group in rated
-            if group.optimizer["name"] == "ko" and group.optimizer["params"]["base"] == name
+            group for group in rated if group.optimizer["name"] == "ko" and group.optimizer["params"]["base"] == name
         ]
         shared = Counter(_rate(ko) for ko in kos if _rate(ko) in bases)
         if len(bases) < 2 or not shared:

@@ -64,6 +64,8 @@ class TaskRequest(TaskSpec):
 
 
 def _not_empty(value: Any) -> Any:
+    if isinstance(value, str):
+        raise ValueError('write "default", or an object such as {"lr": {"log_uniform": [0.0001, 0.1]}}')
     if value == {}:
         raise ValueError(
             'name at least one hyperparameter, such as {"lr": {"log_uniform": [0.0001, 0.1]}}, or omit the space'
@@ -81,10 +83,12 @@ def _default_space(request: dict[str, Any]) -> dict[str, Any] | None:
         params = optimizer_class(name).model_validate({"name": name, "params": base}).params
     except (KeyError, PydanticCustomError, ValidationError):
         return None  # the optimizer or its base is unknown, which is an error of its own
-    space = {parameter: values for parameter, values in default_space(params).items() if parameter not in fixed}
-    if not space:
-        raise unfit("space", f"{name} has no learning rate to tune by default, or it is fixed: give a search space")
-    return space
+    if "lr" in fixed:
+        raise unfit("space", "default tunes lr, which has a fixed value: omit that, or give a search space")
+    space = default_space(params)
+    if "lr" not in space:
+        raise unfit("space", f"{name} has no learning rate to tune by default: give a search space")
+    return {parameter: values for parameter, values in space.items() if parameter not in fixed}
 
 
 def _or_default(schema: JsonDict) -> None:

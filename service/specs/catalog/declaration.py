@@ -129,6 +129,8 @@ class Declaration(BaseModel):
     needs: tuple[Need, ...] = ()
     base_of: tuple[Literal["ko", "bimaxwell"], ...] = ()
     """The optimizers that can wrap this one."""
+    momentum_off: dict[str, Any] = Field(default_factory=dict)
+    """Parameters that switch its own momentum off, for `bimaxwell`."""
     is_resumable: bool = True
     """Whether a run that continues from a checkpoint gives equal bits; else it begins anew."""
     refusal: str | None = None

@@ -67,7 +67,7 @@ def unknown(name: str) -> str:
     hint = closest(name, known)
     return (
         f"unknown optimizer '{name[:64]}'{f' (did you mean {hint!r}?)' if hint else ''}; GET /v1/catalog lists the "
-        f"{len(known)} optimizers of {library}"
+        f"optimizers of {library}"
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 
-from pydantic import ConfigDict, Field, ValidationError, create_model
+from pydantic import ConfigDict, Field, create_model
 
 from service.specs.base import Frozen, unfit
 from service.specs.catalog import libraries
@@ -250,7 +250,8 @@ def _on_base(
     """Parameters of `wrapper` on a base, with these defaults; of two parameters with one name, that of `wrapper`."""
     params: Any = entry.model_fields["params"].annotation
     name = entry.model_fields["name"]
-    fields: dict[str, Any] = {"base": (name.annotation, name.default)}
+    about = "Optimizer that takes the step; also one of a library, such as torch/asgd."
+    fields: dict[str, Any] = {"base": (name.annotation, Field(name.default, description=about))}
     for parameter, default in (defaults or {}).items():
         field = params.model_fields[parameter]
         fields[parameter] = (field.rebuild_annotation(), default)
@@ -265,7 +266,7 @@ def _on_base(
 
 def _params_on_library(wrapper: str, options: type[Options], base: str) -> type[Options]:
     """Parameters of `wrapper` on an optimizer of a library. Raises PydanticCustomError if it cannot be a base."""
-    libraries.declaration(base, "base")
+    declared = libraries.declaration(base, "base")
     entry = library_optimizer(base)
     if wrapper not in entry.base_of:
         raise unfit(
@@ -273,26 +274,8 @@ def _params_on_library(wrapper: str, options: type[Options], base: str) -> type[
             f"{base} cannot be the base of {wrapper}; the field base_of in GET /v1/catalog/optimizers/{base} lists the "
             "optimizers that can wrap it",
         )
-    return _on_base(wrapper, options, entry, _without_momentum(entry) if wrapper == "bimaxwell" else None)
-
-
-def _without_momentum(entry: type[Optimizer]) -> dict[str, Any]:
-    """Defaults that switch the momentum of an optimizer of a library off, as far as its parameters tell."""
-    wanted: dict[str, Any] = {}
-    params = entry.model_fields["params"].default
-    if isinstance(getattr(params, "momentum", None), float):
-        wanted["momentum"] = 0.0
-    if isinstance(getattr(params, "betas", None), tuple):
-        wanted["betas"] = (0.0, *params.betas[1:])
-    return {name: value for name, value in wanted.items() if _is_valid(type(params), {name: value})}
-
-
-def _is_valid(params: type[Frozen], value: dict[str, Any]) -> bool:
-    try:
-        params.model_validate(value)
-    except ValidationError:
-        return False
-    return True
+    off = {name: tuple(value) if isinstance(value, list) else value for name, value in declared.momentum_off.items()}
+    return _on_base(wrapper, options, entry, off if wrapper == "bimaxwell" else None)
 
 
 def _base_of(params: Any) -> Any:

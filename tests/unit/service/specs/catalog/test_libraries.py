@@ -43,7 +43,9 @@ def test_defaults_are_valid_and_survive_json(declared):
         assert (
             params.items()
             >= {
-                name: value for name, value in own.items() if name not in ("gamma", "momentum", "betas", "share")
+                name: value
+                for name, value in own.items()
+                if name not in ("gamma", "momentum", "betas", "nesterov", "share")
             }.items()
         )
 
@@ -120,11 +122,16 @@ def test_default_space_is_three_decades_around_the_default(optimizer, space):
     assert {name: list(values.log_uniform) for name, values in request.space.items()} == space
 
 
+def test_misspelt_default_space_names_both_forms():
+    with pytest.raises(ValidationError, match='write "default", or an object'):
+        OptimizerRequest.model_validate({"name": "adam", "space": "defaults"})
+
+
 def test_default_space_needs_a_learning_rate():
     with pytest.raises(ValidationError, match="no learning rate to tune by default"):
         OptimizerRequest.model_validate({"name": "pytorch_optimizer/alig", "space": "default"})
 
 
 def test_default_space_leaves_fixed_parameters_out():
-    with pytest.raises(ValidationError, match="or it is fixed"):
+    with pytest.raises(ValidationError, match="default tunes lr, which has a fixed value"):
         OptimizerRequest.model_validate({"name": "adam", "params": {"lr": 0.1}, "space": "default"})
