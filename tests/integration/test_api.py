@@ -55,7 +55,7 @@ class TestSubmit:
             ({"dataset": 3}, "/dataset", "give the dataset as a name, or as an object"),
             ({"model": {}}, "/model/name", "give the model as a name"),
             ({"model": {"name": "mlp", "params": {"hidden": [0]}}}, "/model/params/hidden/0", "greater than or equal"),
-            ({"model": {"name": "mlp", "params": {"hidden": "x"}}}, "/model/params/hidden", "valid"),
+            ({"model": {"name": "mlp", "params": {"hidden": "x"}}}, "/model/params/hidden", "should be a list"),
             ({"model": "textcnn"}, "/model", "model 'textcnn' reads texts, but data set 'digits' has images"),
             ({"optimizer": "adm"}, "/optimizer", "did you mean 'adam'"),
             (

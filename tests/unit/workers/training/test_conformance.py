@@ -21,6 +21,13 @@ class Faulty(SGD):
     def __init__(self, params: Any) -> None:
         super().__init__(params, lr=0.1, momentum=0.9)
         self.calls = 0
+        self.was_evaluated = False
+
+    def train(self) -> None:
+        pass
+
+    def eval(self) -> None:
+        self.was_evaluated = True
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
@@ -39,6 +46,9 @@ class Faulty(SGD):
                     p.grad.neg_()
             case "idle":
                 p.grad = None
+            case "stops after an evaluation":
+                if self.was_evaluated:
+                    p.grad = None
             case "counts outside of its state":
                 p.mul_(1 - 0.01 * self.calls)
             case "draws":
@@ -61,6 +71,7 @@ FAULTS = {
     "construct": ("infinite", "fail"),
     "training": ("idle", "fail"),
     "quadratic": ("ascends", "warning"),
+    "evaluation": ("stops after an evaluation", "warning"),
     "repeatability": ("differs", "fail"),
     "resume": ("counts outside of its state", "warning"),
     "random_state": ("draws", "warning"),
@@ -81,7 +92,7 @@ def candidate(fault: str) -> Candidate:
             optimizer.param_groups[0]["lr"] = 0.1 + 0.01 * next(made)
         return optimizer
 
-    return Candidate(build)
+    return Candidate(build, ("modes",))
 
 
 def test_adamw_passes_every_check() -> None:

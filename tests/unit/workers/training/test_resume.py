@@ -115,9 +115,8 @@ BIMAXWELL_BASES = [
     "muon",
     "pytorch_optimizer/adafactor",
     "pytorch_optimizer/spam",
-    "schedulefree/sgdschedulefree",
 ]
-"""Bases with states of all kinds: none, split groups, other number formats, masks, modes."""
+"""Bases with states of all kinds: none, split groups, other number formats, masks."""
 LIBRARIES = {
     "pytorch_optimizer/magma": {},
     "torch/lbfgs": {"max_iter": 3, "lr": 0.1},
