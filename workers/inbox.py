@@ -49,10 +49,12 @@ class Inbox:
             Stalled: a message has been incomplete for too long.
             OSError: the connection is broken.
         """
+        if self._invalid is not None:  # the messages before it have been returned
+            raise self._invalid
         received = self._frames()
         while len(received) < MESSAGES_AT_ONCE and self._invalid is None and self._read():
             received += self._frames()
-        if self._invalid is not None and not received:  # those before it have been returned
+        if self._invalid is not None and not received:
             raise self._invalid
         now = time.monotonic()
         self._partial_since = (self._partial_since or now) if self._buffer and not received else None
