@@ -19,9 +19,12 @@ from tests.waiting import until
 
 def forget() -> None:
     """Close all connections and discard everything; the environment defines the next settings."""
+    engine = database.engine() if database.engine.cache_info().currsize else None
     close_all()
     for cached in (settings, database.engine, queue.celery, store):
         cached.cache_clear()
+    if engine is not None:  # a thread may have taken a connection after the last look
+        _close(engine)
 
 
 def close_all() -> None:
@@ -30,9 +33,11 @@ def close_all() -> None:
     `dispose` of the engine alone forgets those in use: they are closed by the garbage collector, with a warning. Then
     it has a new pool, from which such a thread may take another connection.
     """
-    if not database.engine.cache_info().currsize:
-        return
-    engine = database.engine()
+    if database.engine.cache_info().currsize:
+        _close(database.engine())
+
+
+def _close(engine: Engine) -> None:
     while True:
         pool = engine.pool
         engine.dispose()
