@@ -107,7 +107,7 @@ class Inbox:
                 raise InvalidMessage(f"{type(message).__name__} after Started")
             case messages.Started():
                 self._has_started = True
-            case messages.Note() | messages.CheckpointFailed():
+            case messages.Note():
                 self._notes += 1
                 if self._notes > MAX_NOTES:
                     raise InvalidMessage(f"more than {MAX_NOTES} notes")

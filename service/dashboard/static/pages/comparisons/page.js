@@ -48,9 +48,10 @@ export async function mount(root, { query, keepQuery, signal }) {
     refresh();
   }
 
+  // Before the first await, because the button can be pressed while the rows are being fetched.
+  const refresh = refresher(fetchRows, show, { milliseconds: 2000, signal, onError: toastError });
   fill(root, pageHead("Comparisons", {}, spacer(), archivedButton, newButton()), list, actions(moreButton, count));
   show(await fetchRows());
-  const refresh = refresher(fetchRows, show, { milliseconds: 2000, signal, onError: toastError });
   follow("/v1/events", {
     signal,
     onOpen: refresh,
