@@ -26,7 +26,7 @@ from tests.acceptance.lab import Lab, RunningWorker
 from tests.waiting import until
 from workers.heartbeat import is_away
 
-JOBS = ("adam", "ko soft", "tiny")
+JOBS = ("long", "adam", "ko soft", "tiny")
 
 
 @dataclass(frozen=True)

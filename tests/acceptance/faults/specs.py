@@ -52,6 +52,7 @@ SPECS: dict[str, dict[str, Any]] = {
         "stop_at_target": True,
     },
     "bf16": {"optimizer": "lion", "precision": "bf16", "budget": {"steps": 900}},
+    "long": {"optimizer": "adam", "budget": {"steps": 6000}, "eval_every_steps": 1000},
     "tiny": {"optimizer": "adam", "budget": {"steps": 20}},
 }
 SPECS = {name: _COMMON | spec for name, spec in SPECS.items()}

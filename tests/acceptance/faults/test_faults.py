@@ -315,7 +315,7 @@ class TestDisk:
             worker = lab.stack.start_worker(disk.prefix, KOTRAIN_FILES=str(disk.folder), **often)
             disk.set_worker(worker.ready().pid)
             try:
-                job_id = lab.train()
+                job_id = lab.train("long")
                 saved = lab.wait_for_checkpoints(job_id)
                 child = lab.child(job_id)
                 os.kill(child, signal.SIGSTOP)  # on a busy machine, the job could end before the disk is full
