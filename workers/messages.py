@@ -20,6 +20,7 @@ from service.specs.summary import Summary
 MAX_STEP = 2**31 - 1
 """The database stores steps of points in 32 bits."""
 MAX_SECONDS = 1e9
+"""30 years, so that no time is infinite."""
 
 Step = Annotated[int, Meta(ge=0, le=MAX_STEP)]
 Size = Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -32,6 +33,7 @@ Environment = Annotated[
     dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=1000)] | int | float | bool | None],
     Meta(max_length=64),
 ]
+"""Versions and devices of a run, flat."""
 
 
 class Message(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag=True):
@@ -146,7 +148,7 @@ def _encode(value: Any) -> Any:
     """A value that msgspec does not know as one that it knows."""
     if isinstance(value, Summary):
         return value.model_dump(mode="json")
-    raise NotImplementedError(type(value).__name__)
+    raise TypeError(f"a message cannot contain a {type(value).__name__}")
 
 
 def _decode(kind: type[Any], value: Any) -> Any:
