@@ -173,8 +173,7 @@ class _Monitor:
 
     def run(self) -> None:
         """Monitor the child until it ends."""
-        outcome = self._outcome
-        has_ended = False
+        outcome, has_ended = self._outcome, False
         while not has_ended and time.monotonic() < self._kill_at + self._dying_seconds():
             is_full = self._state.is_full
             received, has_ended = self._process.messages(POLL_SECONDS, listens=not is_full)
@@ -249,7 +248,7 @@ class _Monitor:
                 outcome.unable = f"worker {self._host.id} cannot train: {text}"
                 self._host.fail(text)
             case messages.Failure(reason, text):
-                outcome.failure = (Reason(reason), text)
+                outcome.failure = Reason(reason), text
 
     def _begin(self, step: int, reported: Collection[str]) -> None:
         """Before anything is stored, delete data of earlier attempts beyond the start of this one."""

@@ -29,10 +29,10 @@ from workers.training.stepping import Stepper
 
 Outcome = Literal["pass", "warning", "fail"]
 Build = Callable[[nn.Module], Optimizer]
-"""Makes the optimizer of a model, with its default parameters."""
+"""Constructs the optimizer of a model, with its default parameters."""
 
 STEPS = 5
-"""Steps of the checks for equal bits."""
+"""Steps of the bitwise checks."""
 TRAINING_STEPS = 60
 """Steps within which the losses have to fall."""
 TIMED_STEPS = 30
@@ -57,7 +57,7 @@ class Failed(Exception):
 
 @dataclass(frozen=True)
 class Candidate:
-    """The optimizer to check: how it is made, and what it needs."""
+    """The optimizer to check: how it is constructed, and what it needs."""
 
     build: Build
     needs: Sequence[Need] = ()
@@ -70,7 +70,7 @@ class Candidate:
 
 
 def check(candidate: Candidate) -> list[Check]:
-    """Run all checks in order; only the first one if the optimizer cannot be made."""
+    """Run all checks in order; only the first one if the optimizer cannot be constructed."""
     results: list[Check] = []
     for name, function in CHECKS.items():
         results.append(run(name, function, candidate))
@@ -222,7 +222,7 @@ def evaluation(candidate: Candidate) -> str:
 
 
 def repeatability(candidate: Candidate) -> str:
-    """Two equal runs give equal bits."""
+    """Two equal runs are bitwise identical."""
     ends = []
     for _ in range(2):
         model = network()
@@ -234,7 +234,7 @@ def repeatability(candidate: Candidate) -> str:
 
 
 def resume(candidate: Candidate) -> str:
-    """A run that continues from its saved state gives the bits of one that was not interrupted."""
+    """A run that continues from its saved state is bitwise identical to one that was not interrupted."""
     model = network()
     stepper = candidate.stepper(model)
     _advance(stepper, model, range(STEPS))

@@ -59,9 +59,8 @@ def _wrapping(
     """An optimizer that wraps another one."""
     names = {parameter.name for parameter in BASE_PARAMETERS}
     own = {name: value for name, value in params.items() if name not in names}
-    of_base = {
-        name: params[name] for name in names if params[name] is not None
-    }  # a momentum is null for others than sgd
+    # The momentum is null for bases other than sgd.
+    of_base = {name: params[name] for name in names if params[name] is not None}
     base = BASES[of_base.pop("base")]
     if "base_class" in needs:
         return optimizer(model.parameters(), base, **own, **of_base)

@@ -13,7 +13,7 @@ from service.specs.catalog.declaration import Need
 
 
 class Stepper:
-    """Computes gradients and does steps of an optimizer.
+    """Computes gradients and takes steps of an optimizer.
 
     Args:
         optimizer: the optimizer.
@@ -66,7 +66,7 @@ class Stepper:
         return {"grad_norm": norm}
 
     def step(self, loss: Tensor, evaluate: Callable[[], Tensor]) -> None:
-        """Do a step, and delete the gradients.
+        """Take a step, and delete the gradients.
 
         Args:
             loss: the loss at the weights before the step, whose gradients have been computed.

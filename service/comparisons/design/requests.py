@@ -75,8 +75,8 @@ def _not_empty(value: Any) -> Any:
 
 def _default_space(request: dict[str, Any]) -> dict[str, Any] | None:
     """The default search space of the optimizer, without its fixed parameters; None if the optimizer is unknown."""
-    params = request.get("params")
-    fixed = params if isinstance(params, dict) else {}
+    given = request.get("params")
+    fixed = given if isinstance(given, dict) else {}
     name = str(request.get("name"))
     base = {"base": fixed["base"]} if "base" in fixed else {}
     try:

@@ -5,6 +5,7 @@ The libraries' optimizers are declared in `library_optimizers.json`, which `make
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
@@ -20,7 +21,7 @@ Need = Literal["closure", "create_graph", "modes", "model", "use_muon", "base_cl
 - `modes`: `train()` before steps and `eval()` before evaluations (schedule-free);
 - `model`: the model instead of its parameters;
 - `use_muon`: parameter groups that mark the hidden matrices;
-- `base_class`, `base`: another optimizer, as a class or made, which it wraps: `BASE_PARAMETERS` describe it.
+- `base_class`, `base`: another optimizer to wrap, as a class or an instance; `BASE_PARAMETERS` describe it.
 """
 
 
@@ -61,7 +62,12 @@ class Parameter(BaseModel):
     @property
     def value(self) -> Any:
         """The default as a value of the field."""
-        return tuple(self.default) if self.type == "numbers" and self.default is not None else self.default
+        return as_values({self.name: self.default})[self.name]
+
+
+def as_values(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters from JSON as constructors take them: with tuples instead of lists."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in params.items()}
 
 
 BASE_PARAMETERS = (
@@ -132,7 +138,8 @@ class Declaration(BaseModel):
     momentum_off: dict[str, Any] = Field(default_factory=dict)
     """Parameters that switch its own momentum off, for `bimaxwell`."""
     is_resumable: bool = True
-    """Whether a run that continues from a checkpoint gives equal bits; else it begins anew."""
+    """Whether a run that continues from a checkpoint is bitwise identical to one that was not interrupted; if not, an
+    interrupted run starts over."""
     refusal: str | None = None
     """Why it cannot be used; None if it can."""
     remarks: tuple[str, ...] = ()

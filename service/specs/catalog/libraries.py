@@ -39,13 +39,6 @@ def libraries() -> tuple[Library, ...]:
 
 
 @cache
-def version(name: str) -> str:
-    """The library of an optimizer and its version, such as `torch 2.14.1`."""
-    library = next(library for library in libraries() if library.name == name.partition("/")[0])
-    return f"{library.name} {library.version}"
-
-
-@cache
 def _declarations() -> dict[str, Declaration]:
     return {declaration.name: declaration for library in libraries() for declaration in library.optimizers}
 
@@ -55,12 +48,12 @@ def is_of_library(name: str) -> bool:
     return name.partition("/")[0] in LIBRARIES and "/" in name
 
 
-def find(name: str) -> Declaration | None:
+def find_declaration(name: str) -> Declaration | None:
     """The declaration of an optimizer, also of a refused one; None if the name is unknown."""
     return _declarations().get(name)
 
 
-def unknown(name: str) -> str:
+def unknown_optimizer(name: str) -> str:
     """The error for an unknown optimizer of a library."""
     library = name.partition("/")[0]
     known = [other for other in _declarations() if other.startswith(f"{library}/")]
@@ -81,9 +74,9 @@ def declaration(name: str, field: str = "name") -> Declaration:
     Raises:
         PydanticCustomError: the name is unknown, or the optimizer is refused; the message says why.
     """
-    declared = find(name)
+    declared = find_declaration(name)
     if declared is None:
-        raise unfit(field, unknown(name))
+        raise unfit(field, unknown_optimizer(name))
     if declared.refusal is not None:
         raise unfit(field, f"{name} cannot be used: {declared.refusal}")
     return declared

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import ChainMap
 from collections.abc import Mapping
 from functools import cache
+from threading import Lock
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 
 from pydantic import ConfigDict, Field, create_model
@@ -15,7 +16,7 @@ from pydantic import ConfigDict, Field, create_model
 from service.specs.base import Frozen, unfit
 from service.specs.catalog import libraries
 from service.specs.catalog.base import Choice, LookedUp, OneOf
-from service.specs.catalog.declaration import Need
+from service.specs.catalog.declaration import Declaration, Need, as_values
 from service.specs.catalog.optimizer_params import (
     AdagradParams,
     AdamParams,
@@ -50,7 +51,7 @@ class Optimizer(Choice):
     needs: ClassVar[tuple[Need, ...]] = ()
     """What it needs from the training loop."""
     resumes: ClassVar[bool] = True
-    """Whether a run that continues from a checkpoint gives equal bits."""
+    """Whether a run that continues from a checkpoint is bitwise identical to one that was not interrupted."""
 
     @classmethod
     def union(cls) -> OneOf:
@@ -72,12 +73,6 @@ class Optimizer(Choice):
     def loop_needs(self) -> tuple[Need, ...]:
         """What it, or its base, needs from the training loop."""
         return self.needs if self.base is None else (*self.needs, *self.base.needs)
-
-    @property
-    def libraries(self) -> list[str]:
-        """The libraries that it and its base come from, with their versions."""
-        names = [self.name, getattr(self.params, "base", "") or ""]
-        return [libraries.version(name) for name in names if libraries.is_of_library(name)]
 
 
 # --- optimizers of libraries -----------------------------------------------------------------------------------------
@@ -101,16 +96,29 @@ class LibraryOptimizer(Optimizer):
     table: ClassVar[dict[str, Any]] = {}
 
 
-@cache
+_MAKING_ENTRIES = Lock()
+"""Requests of several threads may name an optimizer for the first time."""
+
+
 def library_optimizer(name: str) -> type[Optimizer]:
     """The entry of an optimizer of a library. Raises PydanticCustomError if it is unknown or refused."""
-    declared = libraries.declaration(name)
+    return entry_of(libraries.declaration(name))
+
+
+def entry_of(declared: Declaration) -> type[Optimizer]:
+    """The entry of a declared optimizer, also of a refused one."""
+    with _MAKING_ENTRIES:
+        entry: type[Optimizer] = LibraryOptimizer.table.get(declared.name) or _new_entry(declared)
+    return entry
+
+
+def _new_entry(declared: Declaration) -> type[Optimizer]:
     params = declared.params_model
     members = {
         "__module__": __name__,
         "__doc__": declared.title,
-        "__annotations__": {"name": Literal[name], "params": params},
-        "name": name,
+        "__annotations__": {"name": Literal[declared.name], "params": params},
+        "name": declared.name,
         "params": params(),
         "title": declared.title,
         "colour": GREY,
@@ -119,7 +127,9 @@ def library_optimizer(name: str) -> type[Optimizer]:
         "resumes": declared.is_resumable,
     }
     metaclass: Any = type(LibraryOptimizer)
-    return cast(type[Optimizer], metaclass(declared.class_name, (LibraryOptimizer,), members))
+    entry = cast(type[Optimizer], metaclass(declared.class_name, (LibraryOptimizer,), members))
+    entry.model_rebuild()
+    return entry
 
 
 OfLibrary = Annotated[Any, LookedUp(lambda value: library_optimizer(value["name"]), LibraryRequest)]
@@ -264,6 +274,26 @@ def _on_base(
     )
 
 
+class OnLibrary(Frozen):
+    """Parameters of a wrapper on an optimizer of a library; the base's own parameters are accepted, too."""
+
+    model_config = ConfigDict(extra="allow")
+
+    base: LibraryName
+
+
+def _on_libraries(wrapper: str, options: type[Options]) -> Any:
+    """Annotation of the parameters of `wrapper` on any optimizer of a library."""
+    published = create_model(
+        f"{wrapper.capitalize()}LibraryParams",
+        __base__=(OnLibrary, options),
+        __module__=__name__,
+        __doc__=f"Parameters of `{wrapper}` on an optimizer of a library, whose own parameters are accepted, too.",
+    )
+    return Annotated[Any, LookedUp(lambda params: _params_on_library(wrapper, options, params["base"]), published)]
+
+
+@cache
 def _params_on_library(wrapper: str, options: type[Options], base: str) -> type[Options]:
     """Parameters of `wrapper` on an optimizer of a library. Raises PydanticCustomError if it cannot be a base."""
     declared = libraries.declaration(base, "base")
@@ -274,8 +304,7 @@ def _params_on_library(wrapper: str, options: type[Options], base: str) -> type[
             f"{base} cannot be the base of {wrapper}; the field base_of in GET /v1/catalog/optimizers/{base} lists the "
             "optimizers that can wrap it",
         )
-    off = {name: tuple(value) if isinstance(value, list) else value for name, value in declared.momentum_off.items()}
-    return _on_base(wrapper, options, entry, off if wrapper == "bimaxwell" else None)
+    return _on_base(wrapper, options, entry, as_values(declared.momentum_off) if wrapper == "bimaxwell" else None)
 
 
 def _base_of(params: Any) -> Any:
@@ -291,21 +320,7 @@ def _base_key(params: Any) -> Any:
 KO_PARAMS = _on_each_base("ko", Collision)
 
 
-@cache
-def ko_params(base: str) -> type[Collision]:
-    """KO's parameters on an optimizer of a library. Raises PydanticCustomError if it cannot be a base."""
-    return _params_on_library("ko", Collision, base)
-
-
-class KoLibraryParams(Collision):
-    """Parameters of `ko` with an optimizer of a library as base; the base's own parameters are accepted, too."""
-
-    model_config = ConfigDict(extra="allow")
-
-    base: LibraryName
-
-
-KoOnLibrary = Annotated[Any, LookedUp(lambda params: ko_params(params["base"]), KoLibraryParams)]
+KoOnLibrary = _on_libraries("ko", Collision)
 
 
 class Ko(Optimizer):
@@ -333,23 +348,7 @@ BIMAXWELL_PARAMS = {
     for name, entry in OPTIMIZERS.items()
     if "bimaxwell" in entry.base_of
 }
-
-
-@cache
-def bimaxwell_params(base: str) -> type[BiMaxwellOptions]:
-    """Parameters of `bimaxwell` on an optimizer of a library. Raises PydanticCustomError if it cannot be a base."""
-    return _params_on_library("bimaxwell", BiMaxwellOptions, base)
-
-
-class BiMaxwellLibraryParams(BiMaxwellOptions):
-    """Parameters of `bimaxwell` with an optimizer of a library as base; set the base's own momentum to 0."""
-
-    model_config = ConfigDict(extra="allow")
-
-    base: LibraryName
-
-
-BiMaxwellOnLibrary = Annotated[Any, LookedUp(lambda params: bimaxwell_params(params["base"]), BiMaxwellLibraryParams)]
+BiMaxwellOnLibrary = _on_libraries("bimaxwell", BiMaxwellOptions)
 
 
 class BiMaxwell(Optimizer):

@@ -23,9 +23,9 @@ from service.specs.bodies import (
 )
 from service.specs.catalog.datasets import dataset_class
 from service.specs.catalog.declaration import Declaration, default_space
-from service.specs.catalog.libraries import LIBRARIES, Library, find, libraries, unknown
+from service.specs.catalog.libraries import LIBRARIES, Library, find_declaration, libraries, unknown_optimizer
 from service.specs.catalog.models import MODELS
-from service.specs.catalog.optimizers import GREY, OPTIMIZERS, Optimizer, library_optimizer
+from service.specs.catalog.optimizers import OPTIMIZERS, Optimizer, entry_of
 from service.specs.catalog.schedules import SCHEDULES, Schedule
 from service.specs.text import unknown_name
 from service.web.dependencies import Caller
@@ -89,21 +89,10 @@ def show_of_library(library: str, name: str, _: Caller) -> OptimizerDetail:
     full_name = f"{library}/{name}"
     if library not in LIBRARIES:
         raise NotFound(unknown_name("library", library, LIBRARIES))
-    declared = find(full_name)
+    declared = find_declaration(full_name)
     if declared is None:
-        raise NotFound(unknown(full_name))
-    if declared.refusal is None:
-        return _detail(full_name, library_optimizer(full_name), declared)
-    return OptimizerDetail(
-        **declared.model_dump(include={"name", "title", "refusal"}),
-        params=TypeAdapter(declared.params_model).json_schema(),
-        colour=GREY,
-        space={},
-        needs=[],
-        base_of=[],
-        source=declared.source or None,
-        remarks=[],
-    )
+        raise NotFound(unknown_optimizer(full_name))
+    return _detail(full_name, entry_of(declared), declared)
 
 
 def _detail(name: str, choice: type[Optimizer], declared: Declaration | None = None) -> OptimizerDetail:
@@ -116,7 +105,7 @@ def _detail(name: str, choice: type[Optimizer], declared: Declaration | None = N
         space=default_space(params.default),
         needs=list(choice.needs),
         base_of=list(choice.base_of),
-        refusal=None,
+        refusal=declared.refusal if declared else None,
         source=declared.source or None if declared else None,
         remarks=list(declared.remarks) if declared else [],
     )

@@ -11,7 +11,8 @@ from service.specs.engine import LIBRARY_VERSIONS
 from tests.thoroughness import IS_FULL
 from workers.training import library_catalog
 from workers.training.libraries import MODULES
-from workers.training.library_catalog import classes, declare, describe
+from workers.training.library_catalog import classes, declare
+from workers.training.library_signatures import describe
 
 DECLARED = {declared.name: declared for library in libraries() for declared in library.optimizers}
 SAMPLE = ["torch/asgd", "pytorch_optimizer/adahessian", "pytorch_optimizer/sam", "schedulefree/sgdschedulefree"]
