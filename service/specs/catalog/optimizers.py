@@ -286,7 +286,7 @@ def _on_libraries(wrapper: str, options: type[Options]) -> Any:
     """Annotation of the parameters of `wrapper` on any optimizer of a library."""
     published = create_model(
         f"{wrapper.capitalize()}LibraryParams",
-        __base__=(OnLibrary, options),
+        __base__=(options, OnLibrary),  # the configuration of the last one applies
         __module__=__name__,
         __doc__=f"Parameters of `{wrapper}` on an optimizer of a library, whose own parameters are accepted, too.",
     )

@@ -2,8 +2,9 @@
 
 import json
 
+import jsonschema_rs
 import pytest
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from service.comparisons.design.requests import OptimizerRequest
 from service.errors import FieldError
@@ -102,6 +103,15 @@ def test_scaled_losses_are_refused(name):
 def test_schedule_without_a_learning_rate_is_refused():
     (error,) = errors("pytorch_optimizer/alig", schedule="cosine")
     assert (error.pointer, "no learning rate" in error.detail) == ("/schedule", True)
+
+
+@pytest.mark.parametrize("wrapper", ["ko", "bimaxwell"])
+def test_published_schema_of_wrapper_accepts_parameters_of_any_base(wrapper):
+    schema = TypeAdapter(OPTIMIZERS[wrapper]).json_schema()
+    params = {"base": "torch/asgd", "lambd": 0.001}
+    OPTIMIZERS[wrapper].model_validate({"params": params})
+    assert jsonschema_rs.is_valid(schema, {"name": wrapper, "params": params})
+    assert not jsonschema_rs.is_valid(schema, {"name": wrapper, "params": {"base": "adam", "lambd": 0.001}})
 
 
 def test_entry_is_made_once_and_is_no_built_in_one():
