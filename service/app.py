@@ -34,6 +34,7 @@ from service.web.path_prefix import PathPrefix
 from service.web.routes import (
     artifacts,
     catalog,
+    code,
     compare,
     comparisons,
     curves,
@@ -111,7 +112,7 @@ def create_app() -> FastAPI:
         },
     )
     for module in (
-        jobs, artifacts, comparisons, curves, events, compare, leaderboard, catalog, datasets, health,
+        jobs, artifacts, comparisons, curves, events, compare, leaderboard, catalog, code, datasets, health,
         workers, keys, plots, dashboard,
     ):  # fmt: skip
         app.include_router(module.router)

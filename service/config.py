@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -84,6 +85,11 @@ class Settings(BaseSettings):
     )
     max_read_seconds: float = Field(120.0, ge=1, description="Maximum time to read an uploaded file.")
     max_uploads_per_user: int = Field(2, ge=1, description="Maximum number of a user's uploads at a time.")
+    uploaded_code: Literal["confined", "trusted", "off"] = Field(
+        "confined",
+        description="Code that users upload: runs confined, or not at all; trusted: runs like kotrain's own code; off: "
+        "is not accepted.",
+    )
     min_free_bytes: int = Field(2**30, ge=0, description="Free space of the data folder below which nothing is stored.")
 
     @field_validator("home")

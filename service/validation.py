@@ -10,11 +10,11 @@ from pydantic import ValidationError
 
 from service.errors import FieldError
 from service.specs.catalog.datasets import OWN
-from service.specs.catalog.optimizers import LIBRARY
+from service.specs.catalog.optimizers import DECLARED
 from service.specs.patterns import WORDS
 from service.specs.text import unknown_name
 
-_OTHER_MEMBERS = {LIBRARY, *(f"{kind}/NAME" for kind in OWN)}
+_OTHER_MEMBERS = {DECLARED, *(f"{kind}/NAME" for kind in OWN)}
 """Members of unions that stand for many names."""
 
 

@@ -18,6 +18,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
+from service.code import versions
 from service.comparisons import cells, estimates
 from service.comparisons.analysis import conclusion, methods_text
 from service.comparisons.analysis.comparability import settled
@@ -99,6 +100,8 @@ def _device(session: Session) -> str:
 def _check(session: Session, plan: Plan) -> None:
     """Raise Invalid for tasks whose jobs would be refused."""
     errors: list[FieldError] = []
+    for index, optimizer in enumerate(plan.optimizers):
+        versions.hold(session, {"name": optimizer.name, "params": optimizer.trials[0]}, f"/optimizers/{index}")
     for number in range(len(plan.tasks)):
         try:
             spec = plan.spec(Cell("report", number, 0, 0, 0, plan.seeds[0]))

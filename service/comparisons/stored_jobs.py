@@ -37,9 +37,8 @@ from service.errors import Invalid
 from service.metrics import targets
 from service.specs.bodies import ARCHIVED
 from service.specs.catalog.datasets import DATASETS, is_own
-from service.specs.catalog.libraries import is_of_library
 from service.specs.catalog.models import MODELS
-from service.specs.catalog.optimizers import OPTIMIZERS
+from service.specs.catalog.optimizers import OPTIMIZERS, is_declared
 from service.specs.metric_text import out_of_reach
 from service.specs.patterns import STORABLE
 from service.specs.states import JobStatus, Reason
@@ -105,8 +104,11 @@ def _dataset(name: str) -> str:
 
 
 def _optimizer(name: str) -> str:
-    if name not in OPTIMIZERS and not is_of_library(name):
-        raise ValueError(f"{unknown_name('optimizer', name, sorted(OPTIMIZERS))}, or one of a library: LIBRARY/NAME")
+    if name not in OPTIMIZERS and not is_declared(name):
+        raise ValueError(
+            f"{unknown_name('optimizer', name, sorted(OPTIMIZERS))}, or one of a library or uploaded: LIBRARY/NAME or "
+            "USER/NAME@VERSION"
+        )
     return name
 
 

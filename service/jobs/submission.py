@@ -11,6 +11,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
+from service.code import versions
 from service.config import settings
 from service.datasets import layouts
 from service.datasets.locks import hold_dataset
@@ -38,6 +39,7 @@ def check(session: Session, request: TrainSpec) -> None:
     dataset = request.dataset
     if is_own(dataset.name):
         hold_dataset(session, dataset.name)
+    versions.hold(session, request.optimizer.model_dump(), "/optimizer")
     if not layouts.is_present(dataset.name, folder):
         errors.append(FieldError("/dataset", layouts.absence(dataset.name, folder)))
     else:

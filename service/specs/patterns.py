@@ -14,8 +14,20 @@ TAG = r"^[\w ./@+=-]+:[\w .:/@+=-]+$"
 OWN_NAME = r"[a-z0-9][a-z0-9_.-]{0,47}"
 """The name of an uploaded data set, after its kind; it is also the name of a folder."""
 
-LIBRARY_NAME = r"^[a-z_]{1,48}/[a-z0-9_]{1,48}$"
-"""The name of an optimizer of a library."""
+CODE_NAME = r"[a-z][a-z0-9_]{0,29}"
+"""The name of uploaded code, which is also the name of a Python module."""
+
+CODE_OWNER = r"[A-Za-z0-9][A-Za-z0-9._-]{0,23}"
+"""The name of a user who can upload code, before the name of the code."""
+
+VERSION = r"[0-9a-f]{8}"
+"""The first digits of the SHA-256 of uploaded code."""
+
+UPLOADED_NAME = rf"^{CODE_OWNER}/{CODE_NAME}(@{VERSION})?$"
+"""The name of uploaded code in jobs. Not of a library, all of which are in lower case, too: look those up first."""
+
+DECLARED_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,47}/[a-z0-9_]{1,48}(@[0-9a-f]{8})?$"
+"""The name of an optimizer of a library, or of an uploaded one."""
 
 PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\u061C\u200B\u200E\u200F\u2028-\u202E\u2060-\u206F\uFEFF\uFFF9-\uFFFF]*$"
 """Anything but control characters, also those that change the direction of the text around them or show nothing, and
@@ -39,7 +51,8 @@ WORDS = {
     LABEL: "must be 1 to 64 letters, digits, spaces and _.:/@+=-",
     TAG_KEY: "a tag's key must be 1 to 64 letters, digits, spaces and _./@+=-",
     TAG: "must be KEY:VALUE, with letters, digits, spaces and _.:/@+=-",
-    LIBRARY_NAME: "must be LIBRARY/NAME, such as pytorch_optimizer/soap",
+    DECLARED_NAME: "must be LIBRARY/NAME, such as pytorch_optimizer/soap, or that of uploaded code, such as ada/mine",
+    f"^{CODE_NAME}$": "must be 1 to 30 lower-case letters, digits and _, starting with a letter",
     f"^{OWN_NAME}$": f"must be {_OWN_NAME_WORDS}",
     **{
         f"^{kind}/{OWN_NAME}$": f"must be {kind}/ followed by {_OWN_NAME_WORDS}"

@@ -248,6 +248,34 @@ class Compatibility(Base):
     """Version of the oldest code that may use this schema: the number of its newest migration."""
 
 
+class CodeVersion(Base):
+    """A version of the code that a user has uploaded; it never changes."""
+
+    __tablename__ = "code_versions"
+    __table_args__ = (
+        CheckConstraint("kind IN ('optimizer', 'model')", name="code_versions_kind"),
+        Index("code_versions_name", "user_id", "name", "id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    name: Mapped[str]
+    """Its name without owner and version, which is also that of its Python module."""
+    kind: Mapped[str]
+    version: Mapped[str] = mapped_column(unique=True)
+    """The full name, such as `ada/mine@3f2a9c71`."""
+    sha256: Mapped[str]
+    """Of the file that was uploaded."""
+    file: Mapped[str]
+    """Name of the file, for tracebacks."""
+    source: Mapped[str]
+    declaration: Mapped[dict[str, Any]]
+    """`service.specs.catalog.declaration.Declaration`, as JSON."""
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+    user: Mapped[User] = relationship(lazy="joined", innerjoin=True)
+
+
 class Comparison(Base):
     """A comparison of optimizers: its plan, fixed before the first job, and its state."""
 

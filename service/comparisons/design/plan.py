@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.comparisons.design.requests import Endpoint, Tuning
-from service.comparisons.design.search_spaces import Space
 from service.specs.catalog.datasets import dataset_class
 from service.specs.metric_text import Measure
+from service.specs.search_space import Space
 from service.specs.training import TrainSpec
 
 LARGEST = 1e100

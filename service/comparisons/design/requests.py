@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
-from service.comparisons.design.search_spaces import MAX_PARAMETERS, Space
 from service.specs.base import Frozen, unfit
 from service.specs.bodies import Label, Name, TagKey
 from service.specs.catalog.base import Seed
 from service.specs.catalog.declaration import default_space
-from service.specs.catalog.optimizers import optimizer_class
+from service.specs.catalog.optimizers import declaration, is_declared, optimizer_class
 from service.specs.metric_text import not_a_result
 from service.specs.patterns import PRINTABLE
+from service.specs.search_space import MAX_PARAMETERS, Space
 from service.specs.text import counted
 from service.specs.training import TaskSpec
 
@@ -80,13 +81,14 @@ def _default_space(request: dict[str, Any]) -> dict[str, Any] | None:
     name = str(request.get("name"))
     base = {"base": fixed["base"]} if "base" in fixed else {}
     try:
-        params = optimizer_class(name).model_validate({"name": name, "params": base}).params
+        choice = optimizer_class(name)
+        params = choice.model_validate({"name": choice.model_fields["name"].default, "params": base}).params
     except (KeyError, PydanticCustomError, ValidationError):
         return None  # the optimizer or its base is unknown, which is an error of its own
-    if "lr" in fixed:
+    space = choice.space or default_space(params)
+    if "lr" in fixed and "lr" in space:
         raise unfit("space", "default tunes lr, which has a fixed value: omit that, or give a search space")
-    space = default_space(params)
-    if "lr" not in space:
+    if not {*space} - {*fixed} or (choice.space is None and "lr" not in space):
         raise unfit("space", f"{name} has no learning rate to tune by default: give a search space")
     return {parameter: values for parameter, values in space.items() if parameter not in fixed}
 
@@ -108,15 +110,20 @@ class OptimizerRequest(Frozen):
     space: Annotated[Space, BeforeValidator(_not_empty), Field(max_length=MAX_PARAMETERS)] | None = Field(
         None,
         description="Hyperparameters to tune, each given as one of log_uniform, uniform, integer (lowest and highest) "
-        "and choice. `default`: the learning rate, and the weight decay if its default is above 0, over three decades "
-        "around their defaults.",
+        "and choice. `default`: the space that an uploaded optimizer declares; otherwise the learning rate, and the "
+        "weight decay if its default is above 0, over three decades around their defaults.",
         json_schema_extra=_or_default,
     )
     label: Title | None = Field(None, description="Label shown in tables; derived from the configuration if omitted.")
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_in_space(cls, request: Any) -> Any:
+    def _fill_in_version_and_space(cls, request: Any) -> Any:
+        """The version that is the newest now, and the default search space."""
+        name = request.get("name") if isinstance(request, dict) else None
+        if isinstance(name, str) and is_declared(name):
+            with suppress(PydanticCustomError):  # an unknown one is an error of its own
+                request = {**request, "name": declaration(name).name}
         if isinstance(request, dict) and request.get("space") == "default":
             return {**request, "space": _default_space(request)}
         return request

@@ -13,10 +13,11 @@ from service.comparisons.design.labels import flat, labels
 from service.comparisons.design.plan import Plan, PlannedOptimizer, PlannedTask
 from service.comparisons.design.requests import ComparisonRequest, OptimizerRequest, Seeds, TaskRequest, Tuning
 from service.comparisons.design.rungs import rungs
-from service.comparisons.design.search_spaces import MAX_PARAMETERS, dimensions, grid, points
+from service.comparisons.design.search_spaces import dimensions, grid, points
 from service.comparisons.design.warnings import warnings
 from service.errors import FieldError, Invalid
 from service.specs.catalog.datasets import Dataset
+from service.specs.search_space import MAX_PARAMETERS
 from service.specs.text import counted
 from service.specs.training import TrainSpec
 from service.validation import field_errors

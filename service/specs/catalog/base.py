@@ -50,8 +50,8 @@ class OneOf:
 class LookedUp:
     """Annotation of a field whose model is looked up for each input, because there are too many to build them all."""
 
-    model_of: Callable[[Any], type[BaseModel]]
-    """The model for an input. Raises ValueError or PydanticCustomError if there is none."""
+    look_up: Callable[[Any], tuple[type[BaseModel], Any]]
+    """The model for an input, and what it validates. Raises ValueError or PydanticCustomError if there is none."""
     published: type[BaseModel]
     """The model whose JSON Schema is published for all of them."""
 
@@ -64,7 +64,10 @@ class LookedUp:
         return handler(self.published.__pydantic_core_schema__)
 
     def _validate(self, value: Any) -> Any:
-        return value if isinstance(value, Frozen) else self.model_of(value).model_validate(value)
+        if isinstance(value, Frozen):
+            return value
+        model, content = self.look_up(value)
+        return model.model_validate(content)
 
 
 class Choice(Frozen):

@@ -1,6 +1,7 @@
 """Declarations of optimizers that are not written as entries of the catalog: data from which entries are made.
 
-The libraries' optimizers are declared in `library_optimizers.json`, which `make catalog` writes.
+The libraries' optimizers are declared in `library_optimizers.json`, which `make catalog` writes; those that users
+upload by their source, which `service.code.source` reads.
 """
 
 from __future__ import annotations
@@ -142,6 +143,8 @@ class Declaration(BaseModel):
     interrupted run starts over."""
     refusal: str | None = None
     """Why it cannot be used; None if it can."""
+    space: dict[str, Any] | None = None
+    """The search space that it declares; None: the usual one, see `default_space`."""
     remarks: tuple[str, ...] = ()
     """What the conformance test found that does not prevent its use."""
 

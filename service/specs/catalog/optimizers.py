@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 from pydantic import ConfigDict, Field, create_model
 
 from service.specs.base import Frozen, unfit
-from service.specs.catalog import libraries
+from service.specs.catalog import libraries, uploaded
 from service.specs.catalog.base import Choice, LookedUp, OneOf
 from service.specs.catalog.declaration import Declaration, Need, as_values
 from service.specs.catalog.optimizer_params import (
@@ -31,7 +31,7 @@ from service.specs.catalog.optimizer_params import (
     RmspropParams,
     SgdParams,
 )
-from service.specs.patterns import LIBRARY_NAME
+from service.specs.patterns import DECLARED_NAME
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {}
 
@@ -52,11 +52,13 @@ class Optimizer(Choice):
     """What it needs from the training loop."""
     resumes: ClassVar[bool] = True
     """Whether a run that continues from a checkpoint is bitwise identical to one that was not interrupted."""
+    space: ClassVar[dict[str, Any] | None] = None
+    """The search space that it declares; None: the usual one."""
 
     @classmethod
     def union(cls) -> OneOf:
-        """All built-in optimizers, then those of libraries."""
-        return OneOf(ChainMap({LIBRARY: OfLibrary}, cls.table), by=_chosen_optimizer)
+        """All built-in optimizers, then the declared ones."""
+        return OneOf(ChainMap({DECLARED: OfDeclaration}, cls.table), by=_chosen_optimizer)
 
     @property
     def base(self) -> type[Optimizer] | None:
@@ -75,23 +77,23 @@ class Optimizer(Choice):
         return self.needs if self.base is None else (*self.needs, *self.base.needs)
 
 
-# --- optimizers of libraries -----------------------------------------------------------------------------------------
+# --- declared optimizers: of libraries, and uploaded -----------------------------------------------------------------
 
-LIBRARY = "LIBRARY/NAME"
-"""Key of all optimizers of libraries in unions."""
+DECLARED = "DECLARED"
+"""Key of all declared optimizers in unions."""
 
-LibraryName = Annotated[str, Field(pattern=LIBRARY_NAME)]
+DeclaredName = Annotated[str, Field(pattern=DECLARED_NAME)]
 
 
-class LibraryRequest(Frozen):
-    """An optimizer of a library; `GET /v1/catalog/optimizers/LIBRARY/NAME` describes its parameters."""
+class DeclaredRequest(Frozen):
+    """An optimizer of a library, or an uploaded one; `GET /v1/catalog/optimizers/NAME` describes its parameters."""
 
-    name: LibraryName
+    name: DeclaredName
     params: dict[str, Any] = Field(default_factory=dict)
 
 
-class LibraryOptimizer(Optimizer):
-    """Base of the entries of libraries' optimizers, which are made when they are first named."""
+class DeclaredOptimizer(Optimizer):
+    """Base of the entries of declared optimizers, which are made when they are first named."""
 
     table: ClassVar[dict[str, Any]] = {}
 
@@ -100,15 +102,29 @@ _MAKING_ENTRIES = Lock()
 """Requests of several threads may name an optimizer for the first time."""
 
 
-def library_optimizer(name: str) -> type[Optimizer]:
-    """The entry of an optimizer of a library. Raises PydanticCustomError if it is unknown or refused."""
-    return entry_of(libraries.declaration(name))
+def is_declared(name: str) -> bool:
+    """Whether `name` has the form of that of a declared optimizer."""
+    return libraries.is_of_library(name) or uploaded.is_uploaded(name)
+
+
+def declaration(name: str, field: str = "name") -> Declaration:
+    """The declaration of an optimizer.
+
+    Args:
+        name: such as `torch/asgd` or `ada/mine`.
+        field: the field of the request that has the name, for the error.
+
+    Raises:
+        PydanticCustomError: the name is unknown, or the optimizer is refused; the message says why.
+    """
+    find = libraries.declaration if libraries.is_of_library(name) else uploaded.declaration
+    return find(name, field)
 
 
 def entry_of(declared: Declaration) -> type[Optimizer]:
     """The entry of a declared optimizer, also of a refused one."""
     with _MAKING_ENTRIES:
-        entry: type[Optimizer] = LibraryOptimizer.table.get(declared.name) or _new_entry(declared)
+        entry: type[Optimizer] = DeclaredOptimizer.table.get(declared.name) or _new_entry(declared)
     return entry
 
 
@@ -125,24 +141,31 @@ def _new_entry(declared: Declaration) -> type[Optimizer]:
         "base_of": declared.base_of,
         "needs": declared.needs,
         "resumes": declared.is_resumable,
+        "space": declared.space,
     }
-    metaclass: Any = type(LibraryOptimizer)
-    entry = cast(type[Optimizer], metaclass(declared.class_name, (LibraryOptimizer,), members))
+    metaclass: Any = type(DeclaredOptimizer)
+    entry = cast(type[Optimizer], metaclass(declared.class_name, (DeclaredOptimizer,), members))
     entry.model_rebuild()
     return entry
 
 
-OfLibrary = Annotated[Any, LookedUp(lambda value: library_optimizer(value["name"]), LibraryRequest)]
+def _look_up(value: Any) -> tuple[type[Optimizer], Any]:
+    """The entry that a request names, and the request with the name of the version."""
+    declared = declaration(value["name"])
+    return entry_of(declared), {**value, "name": declared.name}
+
+
+OfDeclaration = Annotated[Any, LookedUp(_look_up, DeclaredRequest)]
 
 
 def optimizer_class(name: str) -> type[Optimizer]:
     """The entry of an optimizer. Raises KeyError or PydanticCustomError if there is none."""
-    return library_optimizer(name) if libraries.is_of_library(name) else OPTIMIZERS[name]
+    return entry_of(declaration(name)) if is_declared(name) else OPTIMIZERS[name]
 
 
 def _key(name: Any) -> Any:
-    """The key of an optimizer in unions: its name, or `LIBRARY`."""
-    return LIBRARY if isinstance(name, str) and libraries.is_of_library(name) else name
+    """The key of an optimizer in unions: its name, or `DECLARED`."""
+    return DECLARED if isinstance(name, str) and is_declared(name) else name
 
 
 def _chosen_optimizer(value: Any) -> Any:
@@ -260,7 +283,7 @@ def _on_base(
     """Parameters of `wrapper` on a base, with these defaults; of two parameters with one name, that of `wrapper`."""
     params: Any = entry.model_fields["params"].annotation
     name = entry.model_fields["name"]
-    about = "Optimizer that takes the step; also one of a library, such as torch/asgd."
+    about = "Optimizer that takes the step; also one of a library, such as torch/asgd, or an uploaded one."
     fields: dict[str, Any] = {"base": (name.annotation, Field(name.default, description=about))}
     for parameter, default in (defaults or {}).items():
         field = params.model_fields[parameter]
@@ -274,30 +297,36 @@ def _on_base(
     )
 
 
-class OnLibrary(Frozen):
-    """Parameters of a wrapper on an optimizer of a library; the base's own parameters are accepted, too."""
+class OnDeclared(Frozen):
+    """Parameters of a wrapper on a declared optimizer; the base's own parameters are accepted, too."""
 
     model_config = ConfigDict(extra="allow")
 
-    base: LibraryName
+    base: DeclaredName
 
 
-def _on_libraries(wrapper: str, options: type[Options]) -> Any:
-    """Annotation of the parameters of `wrapper` on any optimizer of a library."""
+def _on_declared(wrapper: str, options: type[Options]) -> Any:
+    """Annotation of the parameters of `wrapper` on any declared optimizer."""
     published = create_model(
-        f"{wrapper.capitalize()}LibraryParams",
-        __base__=(options, OnLibrary),  # the configuration of the last one applies
+        f"{wrapper.capitalize()}DeclaredParams",
+        __base__=(options, OnDeclared),  # the configuration of the last one applies
         __module__=__name__,
-        __doc__=f"Parameters of `{wrapper}` on an optimizer of a library, whose own parameters are accepted, too.",
+        __doc__=f"Parameters of `{wrapper}` on an optimizer of a library, or on an uploaded one, whose own parameters "
+        "are accepted, too.",
     )
-    return Annotated[Any, LookedUp(lambda params: _params_on_library(wrapper, options, params["base"]), published)]
+
+    def look_up(params: Any) -> tuple[type[Options], Any]:
+        declared = declaration(params["base"], "base")
+        return _params_on_declared(wrapper, options, declared.name), {**params, "base": declared.name}
+
+    return Annotated[Any, LookedUp(look_up, published)]
 
 
 @cache
-def _params_on_library(wrapper: str, options: type[Options], base: str) -> type[Options]:
-    """Parameters of `wrapper` on an optimizer of a library. Raises PydanticCustomError if it cannot be a base."""
-    declared = libraries.declaration(base, "base")
-    entry = library_optimizer(base)
+def _params_on_declared(wrapper: str, options: type[Options], base: str) -> type[Options]:
+    """Parameters of `wrapper` on a declared optimizer. Raises PydanticCustomError if it cannot be a base."""
+    declared = declaration(base, "base")
+    entry = entry_of(declared)
     if wrapper not in entry.base_of:
         raise unfit(
             "base",
@@ -313,14 +342,14 @@ def _base_of(params: Any) -> Any:
 
 
 def _base_key(params: Any) -> Any:
-    """The key in the union of a wrapper's parameters: the name of a built-in base, or `LIBRARY`."""
+    """The key in the union of a wrapper's parameters: the name of a built-in base, or `DECLARED`."""
     return _key(_base_of(params))
 
 
 KO_PARAMS = _on_each_base("ko", Collision)
 
 
-KoOnLibrary = _on_libraries("ko", Collision)
+KoOnDeclared = _on_declared("ko", Collision)
 
 
 class Ko(Optimizer):
@@ -329,7 +358,7 @@ class Ko(Optimizer):
     title = "KO, kinetics-inspired (arXiv 2505.14777), on a base optimizer"
     colour = BLUE
     name: Literal["ko"] = "ko"
-    params: Annotated[Any, OneOf(ChainMap({LIBRARY: KoOnLibrary}, KO_PARAMS), by=_base_key)] = KO_PARAMS["adam"]()
+    params: Annotated[Any, OneOf(ChainMap({DECLARED: KoOnDeclared}, KO_PARAMS), by=_base_key)] = KO_PARAMS["adam"]()
 
 
 _WITHOUT_MOMENTUM: dict[str, dict[str, Any]] = {
@@ -348,7 +377,7 @@ BIMAXWELL_PARAMS = {
     for name, entry in OPTIMIZERS.items()
     if "bimaxwell" in entry.base_of
 }
-BiMaxwellOnLibrary = _on_libraries("bimaxwell", BiMaxwellOptions)
+BiMaxwellOnDeclared = _on_declared("bimaxwell", BiMaxwellOptions)
 
 
 class BiMaxwell(Optimizer):
@@ -357,7 +386,7 @@ class BiMaxwell(Optimizer):
     title = "two-timescale (bi-Maxwell) momentum (modded-nanogpt track 3, 2026), on a base optimizer"
     colour = SKY
     name: Literal["bimaxwell"] = "bimaxwell"
-    params: Annotated[Any, OneOf(ChainMap({LIBRARY: BiMaxwellOnLibrary}, BIMAXWELL_PARAMS), by=_base_key)] = (
+    params: Annotated[Any, OneOf(ChainMap({DECLARED: BiMaxwellOnDeclared}, BIMAXWELL_PARAMS), by=_base_key)] = (
         BIMAXWELL_PARAMS["adam"]()
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import TypeAdapter
 
+from service.code import versions
 from service.datasets import registry
 from service.errors import NotFound
 from service.specs.base import Frozen
@@ -36,7 +37,11 @@ router = APIRouter(prefix="/v1/catalog", tags=["catalog"])
 @cache
 def _schema(choice: type[Frozen]) -> dict[str, Any]:
     """JSON Schema of a choice's parameters; making all of them takes 70 ms."""
-    params: Any = choice.model_fields["params"].rebuild_annotation()
+    return params_schema(choice.model_fields["params"].rebuild_annotation())
+
+
+def params_schema(params: Any) -> dict[str, Any]:
+    """JSON Schema of parameters."""
     return TypeAdapter(params).json_schema()
 
 
@@ -83,12 +88,22 @@ def show_built_in(name: str, _: Caller) -> OptimizerDetail:
     return _detail(name, OPTIMIZERS[name])
 
 
-@router.get("/optimizers/{library}/{name}", response_model=OptimizerDetail, summary="Show an optimizer of a library")
-def show_of_library(library: str, name: str, _: Caller) -> OptimizerDetail:
-    """An optimizer of a library: its parameters, its default search space, what it needs, and remarks."""
+@router.get(
+    "/optimizers/{library}/{name}",
+    response_model=OptimizerDetail,
+    summary="Show an optimizer of a library, or an uploaded one",
+)
+def show_declared(library: str, name: str, _: Caller) -> OptimizerDetail:
+    """An optimizer of a library, or one that the user `library` uploaded.
+
+    Its parameters, its default search space, what it needs, and remarks.
+    """
     full_name = f"{library}/{name}"
     if library not in LIBRARIES:
-        raise NotFound(unknown_name("library", library, LIBRARIES))
+        uploaded = versions.find(full_name)
+        if uploaded is None:
+            raise NotFound(f"{unknown_name('library', library, LIBRARIES)}, or a user with uploaded code")
+        return _detail(uploaded.name, entry_of(uploaded), uploaded)
     declared = find_declaration(full_name)
     if declared is None:
         raise NotFound(unknown_optimizer(full_name))
@@ -102,7 +117,7 @@ def _detail(name: str, choice: type[Optimizer], declared: Declaration | None = N
         title=choice.title,
         params=_schema(choice),
         colour=choice.colour,
-        space=default_space(params.default),
+        space=choice.space or default_space(params.default),
         needs=list(choice.needs),
         base_of=list(choice.base_of),
         refusal=declared.refusal if declared else None,

@@ -32,6 +32,7 @@ from service.web.dependencies import (
     next_cursor,
 )
 from service.web.figure_queue import draw_in_queue
+from service.web.requested_code import RequestedCode
 
 router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"])
 ROUTE = "POST /v1/comparisons"
@@ -56,6 +57,7 @@ class ListQuery(StrictQuery):
 @router.post(
     "",
     status_code=202,
+    dependencies=[RequestedCode],
     response_model=ComparisonAnswer,
     response_description="The new comparison",
     responses={200: {"model": ComparisonDryRun, "description": "Result of a dry run"}},

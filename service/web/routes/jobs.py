@@ -33,6 +33,7 @@ from service.storage import idempotency, ids
 from service.storage.tables import Comparison, Job
 from service.web.dependencies import Caller, Database, IdempotencyKey, JobId, StrictQuery, from_cursor, next_cursor
 from service.web.etags import etag_of, is_unmodified
+from service.web.requested_code import RequestedCode
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 ROUTE = "POST /v1/jobs"
@@ -76,6 +77,7 @@ class MetricsQuery(StrictQuery):
 @router.post(
     "",
     status_code=202,
+    dependencies=[RequestedCode],
     response_model=JobView,
     response_description="The new job",
     responses={200: {"model": DryRun, "description": "Result of a dry run"}},

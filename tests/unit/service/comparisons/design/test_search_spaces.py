@@ -5,7 +5,8 @@ import pytest
 from pydantic import ValidationError
 from scipy.stats import qmc
 
-from service.comparisons.design.search_spaces import Range, dimensions, grid, points, radical_inverse
+from service.comparisons.design.search_spaces import dimensions, grid, points, radical_inverse
+from service.specs.search_space import Range
 
 LR = Range(log_uniform=(1e-4, 1e-1))
 

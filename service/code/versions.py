@@ -1,0 +1,185 @@
+"""Stored versions of uploaded code: add, look up, list and remove them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Text, delete, func, or_, select
+from sqlalchemy.orm import Session
+
+from service.code.reader import declare
+from service.code.source import is_available
+from service.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
+from service.specs.catalog import uploaded
+from service.specs.catalog.declaration import Declaration
+from service.specs.catalog.libraries import LIBRARIES
+from service.specs.patterns import CODE_OWNER
+from service.specs.states import ComparisonStatus
+from service.specs.text import counted
+from service.storage.database import transaction
+from service.storage.tables import CodeVersion, Comparison, Job, User
+
+RESERVED_OWNERS = frozenset({*LIBRARIES, "torchvision", "timm", "images", "tables", "texts"})
+"""Users with these names cannot upload code, because names that begin with them mean something else."""
+RESERVED_NAMES = frozenset({"kotrain", "service", "workers", "migrations"})
+"""Modules of kotrain, which uploaded code must not replace."""
+MAX_VERSIONS = 1000
+"""Maximum number of a user's versions."""
+
+
+def add(user: User, name: str, file: str, content: bytes) -> tuple[UUID, bool]:
+    """Store a file as the newest version of `name`; return its id, and whether it is new.
+
+    The same file again is the same version.
+
+    Raises:
+        Invalid: the file does not define an optimizer that kotrain can use, or the name is not possible.
+        Conflict: the user has too many versions.
+    """
+    _check_names(user.name, name)
+    sha256 = hashlib.sha256(content).hexdigest()
+    version = f"{user.name}/{name}@{sha256[:8]}"
+    declared = declare(file, content, version)
+    with transaction() as session:
+        session.execute(select(User.id).where(User.id == user.id).with_for_update())  # one upload at a time
+        stored = session.scalar(select(CodeVersion).where(CodeVersion.version == version))
+        if stored is not None:
+            if stored.sha256 != sha256:
+                raise Conflict(f"another file has the version {version}; change a comment of yours")
+            return stored.id, False
+        count = session.scalar(select(func.count(CodeVersion.id)).where(CodeVersion.user_id == user.id)) or 0
+        if count >= MAX_VERSIONS:
+            raise Conflict(f"you have {counted(count, 'version')} of code, the maximum; delete unused ones")
+        row = CodeVersion(
+            user_id=user.id,
+            name=name,
+            kind="optimizer",
+            version=version,
+            sha256=sha256,
+            file=file,
+            source=content.decode("utf-8-sig"),
+            declaration=declared.model_dump(mode="json", exclude_defaults=True),
+        )
+        session.add(row)
+        session.flush()
+        return row.id, True
+
+
+def _check_names(owner: str, name: str) -> None:
+    if not uploaded.is_uploaded(f"{owner}/{name}") or owner in RESERVED_OWNERS:
+        raise Invalid.field(
+            "name",
+            f"code is named USER/NAME, which is not possible for the user name '{owner}': it must be 1 to 24 letters, "
+            f"digits and ._- ({CODE_OWNER}), and none of {', '.join(sorted(RESERVED_OWNERS))}",
+        )
+    if is_available(name) or name in RESERVED_NAMES:
+        raise Invalid.field("name", f"'{name}' is the name of a module that code may import; choose another one")
+
+
+def get(session: Session, name: str) -> CodeVersion:
+    """The version of this name; the newest one for a name without a version. Raises NotFound."""
+    row: CodeVersion | None = session.scalar(_named([name]).limit(1))
+    if row is None:
+        raise NotFound(f"no uploaded code has the name '{name[:64]}'")
+    return row
+
+
+def _named(names: Iterable[str]) -> Any:
+    """Query of the versions with these names, newest first; all versions for a name without one."""
+    conditions: list[Any] = []
+    for name in names:
+        owner, _, rest = name.partition("/")
+        conditions.append(
+            CodeVersion.version == name
+            if "@" in rest
+            else (CodeVersion.name == rest) & CodeVersion.user_id.in_(select(User.id).where(User.name == owner))
+        )
+    return select(CodeVersion).where(or_(*conditions)).order_by(CodeVersion.id.desc())
+
+
+def find(name: str) -> Declaration | None:
+    """The declaration of a version, or of the newest one; None if there is none."""
+    return resolve({name}).get(name)
+
+
+def resolve(names: Iterable[str]) -> Mapping[str, Declaration]:
+    """Names of uploaded code -> declarations of the versions that they mean. Unknown names are left out."""
+    found: dict[str, Declaration] = {}
+    with transaction() as session:
+        for name in names:
+            row = session.scalar(_named([name]).limit(1))
+            if row is not None:
+                declared = Declaration.model_validate(row.declaration)
+                uploaded.remember(declared)
+                found[name] = declared
+    return found
+
+
+def names_in(optimizer: Mapping[str, Any]) -> list[str]:
+    """The uploaded versions that the optimizer `{name, params}` of a resolved spec uses."""
+    names = (optimizer["name"], optimizer["params"].get("base"))
+    return [name for name in names if isinstance(name, str) and uploaded.is_uploaded(name)]
+
+
+def used_by(session: Session, optimizer: Mapping[str, Any]) -> Sequence[CodeVersion]:
+    """The stored versions that an optimizer uses; fewer than `names_in` if one was deleted."""
+    names = names_in(optimizer)
+    return session.scalars(_named(names)).all() if names else ()
+
+
+def hold(session: Session, optimizer: Mapping[str, Any], pointer: str) -> None:
+    """Keep the versions that an optimizer uses from being deleted until the transaction ends.
+
+    Raises Invalid, with the pointer of the optimizer, if one has been deleted.
+    """
+    for name in names_in(optimizer):
+        held = select(CodeVersion.id).where(CodeVersion.version == name).with_for_update(key_share=True)
+        if session.scalar(held) is None:
+            detail = f"uploaded code '{name}' has been deleted"
+            raise Invalid(detail, (FieldError(pointer, detail),))
+
+
+def view_all(
+    session: Session, limit: int, after: UUID | None, owner: str | None, name: str | None
+) -> tuple[Sequence[CodeVersion], bool]:
+    """A page of versions, newest first, and whether there are more."""
+    query = select(CodeVersion).order_by(CodeVersion.id.desc()).limit(limit + 1)
+    if after is not None:
+        query = query.where(CodeVersion.id < after)
+    if owner is not None:
+        query = query.where(CodeVersion.user_id.in_(select(User.id).where(User.name == owner)))
+    if name is not None:
+        query = query.where(CodeVersion.name == name)
+    rows = session.scalars(query).all()
+    return rows[:limit], len(rows) > limit
+
+
+def remove(session: Session, user: User, name: str) -> None:
+    """Delete a version that nothing uses.
+
+    Raises:
+        NotFound: there is none of this name.
+        Forbidden: it belongs to another user.
+        Conflict: a job or a running comparison uses it.
+    """
+    row = session.scalar(select(CodeVersion).where(CodeVersion.version == name).with_for_update(of=CodeVersion))
+    if row is None:
+        raise NotFound(f"no uploaded code has the name '{name[:64]}'; give the version, as in ada/mine@3f2a9c71")
+    if row.user_id != user.id and not user.is_admin:
+        raise Forbidden(f"code '{name}' belongs to {row.user.name}")
+    of_base = Job.spec["optimizer"]["params"]["base"].astext == name
+    jobs = session.scalar(select(func.count(Job.id)).where(or_(Job.optimizer == name, of_base)))
+    if jobs:
+        raise Conflict(f"code '{name}' is used by {counted(jobs, 'job')}, whose results refer to it")
+    plans = select(Comparison.id).where(
+        Comparison.status == ComparisonStatus.RUNNING, func.strpos(Comparison.plan.cast(Text), f'"{name}"') > 0
+    )
+    if (comparison_id := session.scalar(plans.limit(1))) is not None:
+        raise Conflict(f"code '{name}' is used by the running comparison {comparison_id}")
+    session.execute(delete(CodeVersion).where(CodeVersion.id == row.id))
+
+
+uploaded.provide(find)  # wherever stored jobs and comparisons are read, the names in them can be looked up

@@ -1,0 +1,73 @@
+"""The optimizers that users upload, by names such as `ada/mine@3f2a9c71`: owner, name and version.
+
+Declarations of versions never change and are kept. Where they come from differs: `service.code.versions` reads them
+from the database, a training process receives them with its job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from types import MappingProxyType
+
+from service.specs.base import unfit
+from service.specs.catalog.declaration import Declaration
+from service.specs.patterns import UPLOADED_NAME
+
+_KNOWN: dict[str, Declaration] = {}
+"""Full name -> declaration of a version."""
+MAX_KNOWN = 10_000
+
+Find = Callable[[str], Declaration | None]
+_find: list[Find] = []
+
+REQUESTED: ContextVar[Mapping[str, Declaration]] = ContextVar("REQUESTED", default=MappingProxyType({}))
+"""Names in the body of the current request -> the versions that they mean.
+
+They are looked up before the body is validated in the event loop, which must not wait for the database.
+"""
+
+
+def is_uploaded(name: str) -> bool:
+    """Whether `name` has the form OWNER/NAME or OWNER/NAME@VERSION."""
+    return re.fullmatch(UPLOADED_NAME, name) is not None
+
+
+def provide(find: Find) -> None:
+    """Set the function that looks up names which are not known yet."""
+    _find[:] = [find]
+
+
+def remember(declared: Declaration) -> None:
+    """Keep the declaration of a version."""
+    _KNOWN[declared.name] = declared
+    if len(_KNOWN) > MAX_KNOWN:
+        del _KNOWN[next(iter(_KNOWN))]
+
+
+def declaration(name: str, field: str = "name") -> Declaration:
+    """The declaration of a version; of the newest one for a name without a version.
+
+    Args:
+        name: such as `ada/mine` or `ada/mine@3f2a9c71`.
+        field: the field of the request that has the name, for the error.
+
+    Raises:
+        PydanticCustomError: the name is unknown.
+    """
+    declared = REQUESTED.get().get(name) or _KNOWN.get(name)
+    if declared is None and _find and not _is_in_event_loop() and (declared := _find[0](name)) is not None:
+        remember(declared)
+    if declared is None:
+        raise unfit(field, f"unknown optimizer '{name[:64]}'; GET /v1/code lists those that were uploaded")
+    return declared
+
+
+def _is_in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
