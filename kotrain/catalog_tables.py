@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
 from rich.table import Table
@@ -11,7 +11,7 @@ from rich.text import Text
 from kotrain.tables import plain
 
 if TYPE_CHECKING:
-    from service.specs.bodies import Catalog, CatalogEntry, LibraryEntry, OptimizerDetail
+    from service.specs.bodies import Catalog, LibraryEntry, OptimizerDetail
 
 
 def catalog(listed: Catalog) -> Table:
@@ -47,12 +47,11 @@ def optimizer(detail: OptimizerDetail) -> Group:
         f"can be the base of: {', '.join(detail.base_of) or 'no other optimizer'}",
         *detail.remarks,
     ]
-    return Group(Text(detail.title), parameters(detail), *(Text(f"- {fact}") for fact in facts))
+    return Group(Text(detail.title), parameters(detail.params), *(Text(f"- {fact}") for fact in facts))
 
 
-def parameters(entry: CatalogEntry) -> Table:
-    """One row per parameter, with default and description; for KO and controls the parameters on Adam."""
-    schema = entry.params
+def parameters(schema: dict[str, Any]) -> Table:
+    """One row per parameter of a JSON Schema, with default and description; for KO and controls those on Adam."""
     if "oneOf" in schema:
         schema = next(params for name, params in schema["$defs"].items() if name.endswith("AdamParams"))
     table = plain("parameter", "default", "description")

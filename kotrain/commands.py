@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kotrain import comparison_commands, dataset_commands, edits, job_commands, request_body, study_commands
+from kotrain import (
+    code_commands,
+    comparison_commands,
+    dataset_commands,
+    edits,
+    job_commands,
+    request_body,
+    study_commands,
+)
 from kotrain.errors import ApiError, KotrainError, NotRunning, WaitTimeout
 from kotrain.output import Json, complain, note, say
 from kotrain.plugins import Extensible
@@ -31,6 +39,7 @@ app = typer.Typer(
 )
 app.add_typer(job_commands.app)
 app.add_typer(dataset_commands.app, name="data")
+app.add_typer(code_commands.app, name="code")
 app.add_typer(comparison_commands.app, name="comparison")
 app.add_typer(study_commands.app, name="study")
 
@@ -165,10 +174,9 @@ def catalog(
     """List data sets, models, optimizers and schedules; show the parameters of one."""
     from kotrain import catalog_tables, tables
     from kotrain.client import Client
-    from service.specs.catalog.libraries import is_of_library
 
     with Client() as client:
-        if name is not None and is_of_library(name):
+        if name is not None and "/" in name:
             optimizer = client.optimizer(name)
             return say(optimizer) if as_json else tables.console().print(catalog_tables.optimizer(optimizer))
         answer = client.catalog()
@@ -184,7 +192,7 @@ def catalog(
         raise typer.BadParameter(unknown_name("name", name, names))
     if as_json:
         return say(matching[0])
-    return tables.console().print(matching[0].title, catalog_tables.parameters(matching[0]), sep="\n")
+    return tables.console().print(matching[0].title, catalog_tables.parameters(matching[0].params), sep="\n")
 
 
 # --- this machine ----------------------------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ def jobs(listed: Iterable[JobView]) -> Table:
             "data": job.spec["dataset"]["name"],
             "model": job.spec["model"]["name"],
             "step": steps(job),
-            "created": _time(job.created_at),
+            "created": local_time(job.created_at),
         }
         table.add_row(*(cells[column] for column in columns))
     return table
@@ -99,7 +99,7 @@ def job(shown: JobView) -> Table:
     rows = {
         "name": shown.name,
         "note": shown.note,
-        "archived": _time(shown.archived_at),
+        "archived": local_time(shown.archived_at),
         "message": shown.message,
         "data set": _choice(shown.spec["dataset"]),
         "model": _choice(shown.spec["model"]),
@@ -112,9 +112,9 @@ def job(shown: JobView) -> Table:
         "worker": shown.worker,
         "attempt": f"{shown.attempt}, {shown.failures} lost" if shown.failures else str(shown.attempt),
         "step": steps(shown),
-        "created": _time(shown.created_at),
-        "started": _time(shown.started_at),
-        "finished": _time(shown.finished_at),
+        "created": local_time(shown.created_at),
+        "started": local_time(shown.started_at),
+        "finished": local_time(shown.finished_at),
         "retry of": str(shown.retry_of) if shown.retry_of else None,
     }
     if shown.summary:
@@ -134,7 +134,7 @@ def history(shown: History) -> Table:
     for event in shown.events:
         lines = (event.message or "").strip().splitlines()
         table.add_row(
-            _time(event.at),
+            local_time(event.at),
             str(event.attempt or ""),
             event.status,
             event.reason or "",
@@ -270,7 +270,8 @@ def comparisons(listed: Iterable[ComparisonSummary]) -> Table:
     """One row per comparison."""
     table = plain("id", "status", "created", "user", "name")
     for summary in listed:
-        table.add_row(str(summary.id), str(summary.status), _time(summary.created_at), summary.user, Text(summary.name))
+        created = local_time(summary.created_at)
+        table.add_row(str(summary.id), str(summary.status), created, summary.user, Text(summary.name))
     return table
 
 
@@ -346,7 +347,7 @@ def _signed(value: float | None) -> str:
     return "-" if value is None else f"{value:+,.{_digits(value)}f}"
 
 
-def _time(at: datetime | None) -> str:
+def local_time(at: datetime | None) -> str:
     """In the local time zone, which is named; JSON has UTC."""
     return at.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z") if at else ""
 

@@ -19,13 +19,15 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
+from service.code import isolation
+from service.datasets.layouts import locate
 from service.specs.states import Reason
 from service.specs.summary import Summary
 from service.specs.training import TrainSpec
 from workers import messages
-from workers.messages import Assignment, memory_text
+from workers.messages import Assignment, CodeCheck, memory_text
 from workers.thinning import Point, Thinner
-from workers.training import failures, memory
+from workers.training import conformance, failures, handover, memory, uploaded
 from workers.training.checkpoint import CheckpointWriter, Saved
 from workers.training.loop import Start, train
 from workers.training.stopping import Stop
@@ -41,10 +43,17 @@ TRACEBACK_CHARACTERS = 8_000
 
 def main(pipe: Connection, assignment: Assignment) -> None:
     """Entry point of the process: train the job and send its result."""
+    if assignment.code and not assignment.is_trusted:
+        try:
+            _isolate(pipe, assignment)
+        except OSError as error:
+            messages.send(pipe, messages.Unable(f"it cannot isolate uploaded code: {error}"))
+            return
     messenger = _Messenger(pipe)
     limit: memory.Limit | None = None
     try:
         limit = _settle(assignment)
+        uploaded.receive(assignment.code)
         spec = TrainSpec.model_validate(assignment.spec)
         summary = train(
             spec,
@@ -59,12 +68,69 @@ def main(pipe: Connection, assignment: Assignment) -> None:
                 messenger.report_checkpoint_failure,
             ),
             resume=assignment.resume,
+            hand_over=assignment.folder if assignment.code else None,
         )
         messenger.send_result(summary)
     except failures.AbsentData as absence:
         messages.send(pipe, messages.Unable(_cut(str(absence))))
     except BaseException as error:
         messenger.send_failure(*_failure(error, limit))
+
+
+def measure(pipe: Connection, assignment: Assignment) -> None:
+    """Entry point of the process that measures the weights of a job with uploaded code, which it does not execute."""
+    summary = assignment.ended
+    assert summary is not None
+    messenger = _Messenger(pipe, summary.steps, summary.total_seconds)
+    limit: memory.Limit | None = None
+    try:
+        limit = _settle(assignment)
+        uploaded.receive(assignment.code)  # for the names of the parameters
+        spec = TrainSpec.model_validate(assignment.spec)
+        metrics = handover.measure(spec, assignment.data_dir, assignment.folder, messenger.should_stop)
+        messenger.report(summary.steps, {name: value for name, value in metrics.items() if "test" in name})
+        messenger.send_measured(metrics)
+    except handover.Cancelled:
+        pass
+    except failures.AbsentData as absence:
+        messages.send(pipe, messages.Unable(_cut(str(absence))))
+    except BaseException as error:
+        messenger.send_failure(*_failure(error, limit))
+
+
+def check(pipe: Connection, task: CodeCheck) -> None:
+    """Entry point of the process that runs the conformance test of uploaded code."""
+    if not task.is_trusted:
+        try:
+            os.setsid()
+            isolation.isolate(isolation.Limits((), task.folder, (pipe.fileno(),)))
+        except OSError as error:
+            messages.send(pipe, messages.Unable(f"it cannot isolate uploaded code: {error}"))
+            return
+    limit: memory.Limit | None = None
+    try:
+        torch.set_num_threads(task.threads)
+        limit = memory.Limit(task.memory_bytes, task.threads)
+        results = conformance.check(uploaded.candidate(task.code))
+        messages.send(pipe, messages.Checked([(r.name, r.outcome, _cut(r.text)) for r in results]))
+    except BaseException as error:
+        messages.send(pipe, messages.Failure(*_wire(_failure(error, limit))))
+
+
+def _wire(failure: tuple[Reason, str]) -> tuple[Any, str]:
+    """A failure as a message has it."""
+    return failure[0].value, _cut(failure[1])
+
+
+def _isolate(pipe: Connection, assignment: Assignment) -> None:
+    """Continue in an isolated process, which may read the job's data set and checkpoint. Raises OSError."""
+    os.setsid()
+    assignment.folder.mkdir(parents=True, exist_ok=True)
+    located = locate(assignment.spec["dataset"]["name"], assignment.data_dir)
+    readable = [located.root] if located else []
+    if assignment.resume is not None:
+        readable.append(assignment.resume)
+    isolation.isolate(isolation.Limits(tuple(readable), assignment.folder, (pipe.fileno(),)))
 
 
 def _settle(assignment: Assignment) -> memory.Limit | None:
@@ -82,11 +148,11 @@ def _settle(assignment: Assignment) -> memory.Limit | None:
 class _Messenger:
     """Sends messages of the child and receives those of its supervisor."""
 
-    def __init__(self, pipe: Connection) -> None:
+    def __init__(self, pipe: Connection, step: int = 0, seconds: float = 0.0) -> None:
         self._pipe = pipe
-        self._started = time.perf_counter()
-        self._sent_at = self._polled_at = self._started
-        self._step = 0
+        self._sent_at = self._polled_at = time.perf_counter()
+        self._started = self._sent_at - seconds
+        self._step = step
         self._stop: Stop | None = None
         self._points: dict[str, messages.Columns] = {}
         self._thinners: defaultdict[str, Thinner] = defaultdict(Thinner)
@@ -139,10 +205,13 @@ class _Messenger:
         self._send_all_points()
         self._send(messages.Result(summary))
 
+    def send_measured(self, metrics: dict[str, float]) -> None:
+        self._send_all_points()
+        self._send(messages.Measured(metrics))
+
     def send_failure(self, reason: Reason, message: str) -> None:
         self._send_all_points()
-        value: Any = reason.value  # one of those in the schema, see `_reason_of`
-        self._send(messages.Failure(value, _cut(message)))
+        self._send(messages.Failure(*_wire((reason, message))))
 
     def _send_all_points(self) -> None:
         for name, thinner in self._thinners.items():

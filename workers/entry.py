@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from workers import lifetime, messages
-from workers.messages import Assignment
+from workers.messages import Assignment, CodeCheck
 
 
 def start(errors: Connection, target: Callable[..., None], *args: Any) -> None:
@@ -32,6 +32,22 @@ def train_job(pipe: Connection, assignment: Assignment) -> None:
         from workers import child  # noqa: PLC0415 (700 MB and seconds that the worker itself does not need)
     messages.send(pipe, messages.Ready())
     child.main(pipe, assignment)
+
+
+def measure_job(pipe: Connection, assignment: Assignment) -> None:
+    """Measure the weights that a job with uploaded code left."""
+    with _engine(pipe):
+        from workers import child  # noqa: PLC0415 (as above)
+    messages.send(pipe, messages.Ready())
+    child.measure(pipe, assignment)
+
+
+def check_code(pipe: Connection, check: CodeCheck) -> None:
+    """Run the conformance test of uploaded code."""
+    with _engine(pipe):
+        from workers import child  # noqa: PLC0415 (as above)
+    messages.send(pipe, messages.Ready())
+    child.check(pipe, check)
 
 
 def describe_machine(pipe: Connection) -> None:

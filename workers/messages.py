@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from service.specs.catalog.declaration import Declaration
 from service.specs.quantities import size
 from service.specs.summary import Summary
 
@@ -90,6 +91,20 @@ class Result(Message, frozen=True):
     summary: Summary
 
 
+class Measured(Message, frozen=True):
+    """The metrics of the weights that another process left, by a process that has not loaded uploaded code."""
+
+    metrics: dict[MetricName, float]
+
+
+class Checked(Message, frozen=True):
+    """The outcomes of a conformance test: name, outcome and sentence of each check."""
+
+    checks: Annotated[
+        list[tuple[Annotated[str, Meta(max_length=64)], Literal["pass", "warning", "fail"], Text]], Meta(max_length=64)
+    ]
+
+
 class Failure(Message, frozen=True):
     """The run failed."""
 
@@ -131,6 +146,8 @@ Received = (
     | CheckpointFailed
     | Note
     | Result
+    | Measured
+    | Checked
     | Failure
     | Unable
     | NoEngine
@@ -179,6 +196,16 @@ CANCEL, PAUSE = b"cancel", b"pause"
 
 
 @dataclass(frozen=True)
+class Code:
+    """A version of uploaded code."""
+
+    declaration: Declaration
+    file: str
+    """Name of the file, for tracebacks."""
+    source: str
+
+
+@dataclass(frozen=True)
 class Assignment:
     """The job of a child, and its share of the machine."""
 
@@ -194,6 +221,24 @@ class Assignment:
     checkpoint_seconds: float
     resume: Path | None
     """The checkpoint to continue from."""
+    code: tuple[Code, ...] = ()
+    """Uploaded code that the job uses."""
+    is_trusted: bool = False
+    """Whether that code runs without isolation."""
+    ended: Summary | None = None
+    """To measure: the summary of the run that left its weights in the folder."""
+
+
+@dataclass(frozen=True)
+class CodeCheck:
+    """The conformance test of a version of uploaded code."""
+
+    code: Code
+    folder: Path
+    """Folder that the code may write to."""
+    memory_bytes: int
+    threads: int
+    is_trusted: bool
 
 
 def memory_text(used_bytes: int, limit_bytes: int) -> str:

@@ -26,6 +26,11 @@ It is held for seconds while the forkserver imports the engine, and delays `reap
 
 
 LAST_ERRORS_BYTES = 4096
+MAX_ERRORS_BYTES = 2**20
+"""What a child may write to the worker's log in all; the rest is dropped."""
+ERRORS_BYTES_AT_ONCE = 2**18
+MAX_PROCESSES = 64
+"""Processes that uploaded code may start; compiling with torch takes some."""
 ALLOCATION_FAILED = (b"bad_alloc", b"Cannot allocate memory", b"Thread creation failed", b"MemoryError")
 """The last words of C++, of C libraries, of OpenMP and of Python before they end a process without memory."""
 
@@ -39,6 +44,7 @@ class Process:
         self._errors, errors_end = _FORKSERVER.Pipe(duplex=False)
         os.set_blocking(self._errors.fileno(), False)
         self._last_errors = b""
+        self._errors_bytes = 0
         self.invalid: str | None = None
         """Why its last message is invalid; the process has been killed then."""
         self._process = _FORKSERVER.Process(
@@ -92,13 +98,26 @@ class Process:
             )
         return 0
 
+    def excess(self) -> str | None:
+        """What is wrong if the child has started too many processes."""
+        with contextlib.suppress(psutil.Error):
+            count = len(psutil.Process(self.pid).children(recursive=True))
+            if count > MAX_PROCESSES:
+                return f"it started {count} processes; at most {MAX_PROCESSES} are allowed"
+        return None
+
     def _pass_errors_on(self) -> None:
         """Write the child's standard error to that of this process, and remember its end."""
         with contextlib.suppress(BlockingIOError):
-            while text := os.read(self._errors.fileno(), LAST_ERRORS_BYTES):
+            received = 0
+            while received < ERRORS_BYTES_AT_ONCE and (text := os.read(self._errors.fileno(), LAST_ERRORS_BYTES)):
+                received += len(text)
                 self._last_errors = (self._last_errors + text)[-LAST_ERRORS_BYTES:]
-                with contextlib.suppress(OSError):
-                    os.write(2, text)
+                if self._errors_bytes < MAX_ERRORS_BYTES:
+                    self._errors_bytes += len(text)
+                    dropped = b"\n[more output is dropped]\n" if self._errors_bytes >= MAX_ERRORS_BYTES else b""
+                    with contextlib.suppress(OSError):
+                        os.write(2, text + dropped)
 
     def kill(self) -> None:
         """Kill the process and its descendants."""

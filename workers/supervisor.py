@@ -5,25 +5,24 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
-from enum import Enum, auto
+from dataclasses import replace
 from pathlib import Path
 
-from sqlalchemy.orm import Session
-
 from service.config import settings
-from service.jobs import checkpoints, claims, outcomes
+from service.jobs import checkpoints, claims
 from service.jobs.checkpoints import Written, name_of
 from service.jobs.claims import Claim
 from service.jobs.heartbeats import Instruction
 from service.specs.states import Reason
-from service.specs.summary import Summary
 from service.storage.files import Absent, store
-from workers import entry, messages
+from workers import entry, messages, own_folder
 from workers.checkpoint_transfer import TransferCancelled, Uploads, fetch_newest_valid
+from workers.ending import Interruption, Outcome, may_continue, store_outcome
 from workers.heartbeat import AttemptState, HeartbeatThread, retry_while_database_is_down
 from workers.host import Host
+from workers.measurement import ENDS_TO_MEASURE, differences, is_test, measured_summary
 from workers.process import Process
+from workers.requested_code import CodeUnavailable, code_of
 
 log = logging.getLogger(__name__)
 
@@ -34,40 +33,6 @@ MEMORY_SECONDS = 0.5
 UNKILLABLE_SECONDS, DYING_SECONDS = 30.0, 3.0
 """Time to wait for a killed process; longer, it is blocked by a hanging device or disk. The second applies while the
 worker shuts down."""
-
-
-class Interruption(Enum):
-    """Why the supervisor stops a process."""
-
-    CANCEL = auto()
-    TIME_LIMIT = auto()
-    DRAIN = auto()
-    MEMORY = auto()
-    STALL = auto()
-    LOST = auto()
-
-
-@dataclass
-class Outcome:
-    """The last messages of a child, and how its process ended."""
-
-    stop: Interruption | None = None
-    summary: Summary | None = None
-    failure: tuple[Reason, str] | None = None
-    killed_for_memory: bool = False
-    failed_to_allocate: bool = False
-    memory_bytes: int = 0
-    """Memory limit of its processes, and what they used when last measured; both without the training engine."""
-    used_bytes: int = 0
-    unable: str | None = None
-    """Why this machine cannot run the job at present."""
-    exit_description: str = ""
-    """How the process ended, for processes that sent no result."""
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the process has sent its last message."""
-        return self.summary is not None or self.failure is not None or self.unable is not None
 
 
 class Interrupted(Exception):
@@ -97,7 +62,7 @@ def supervise(claim: Claim, host: Host, heartbeat_thread: HeartbeatThread) -> bo
     finally:
         heartbeat_thread.unregister(state)
     if outcome.stop is not Interruption.LOST:
-        _store_outcome(claim, state, outcome, host)
+        store_outcome(claim, state, outcome, host)
         host.job_ended.set()
     return is_able
 
@@ -109,6 +74,13 @@ def _run(claim: Claim, host: Host, state: AttemptState, outcome: Outcome) -> Non
         except Absent as absence:
             outcome.unable = f"{claims.WAITS}: {absence}, on worker {host.id}"
             return
+        try:
+            code = code_of(claim, host.draining.is_set)
+        except CodeUnavailable as problem:
+            outcome.unable, outcome.failure = problem.unable, problem.failure
+            return
+        if code is None:
+            raise Interrupted(Interruption.DRAIN)
         most = host.job_memory.limit_bytes
         memory_bytes = outcome.memory_bytes = min(claim.memory_limit_bytes or most, most)
         assignment = messages.Assignment(
@@ -120,17 +92,44 @@ def _run(claim: Claim, host: Host, state: AttemptState, outcome: Outcome) -> Non
             folder=store().path(name_of(claim.job_id, claim.attempt)),
             checkpoint_seconds=settings().checkpoint_seconds,
             resume=resume,
+            code=code,
+            is_trusted=settings().uploaded_code == "trusted",
         )
-        process = Process(entry.train_job, assignment)
         try:
-            _Monitor(process, claim, host, state, outcome).run()
-        except BaseException:
-            process.kill()
-            process.reap(UNKILLABLE_SECONDS)
-            raise
+            _monitor(Process(entry.train_job, assignment), claim, host, state, outcome, assignment)
+            if code and outcome.summary is not None and outcome.summary.reason in ENDS_TO_MEASURE:
+                _measure(claim, host, state, outcome, assignment)
         finally:
             if resume is not None:
                 store().forget(resume)
+            if code:
+                own_folder.clear(assignment.folder)
+
+
+def _monitor(
+    process: Process, claim: Claim, host: Host, state: AttemptState, outcome: Outcome, assignment: messages.Assignment
+) -> None:
+    try:
+        _Monitor(process, claim, host, state, outcome, assignment).run()
+    except BaseException:
+        process.kill()
+        process.reap(UNKILLABLE_SECONDS)
+        raise
+
+
+def _measure(claim: Claim, host: Host, state: AttemptState, outcome: Outcome, assignment: messages.Assignment) -> None:
+    """Replace the results that uploaded code reports by those of a process that does not execute the code."""
+    summary = outcome.summary
+    assert summary is not None
+    measuring = Outcome(memory_bytes=outcome.memory_bytes)
+    measurement = replace(assignment, ended=summary)
+    _monitor(Process(entry.measure_job, measurement), claim, host, state, measuring, measurement)
+    if measuring.measured is None:  # it failed or was stopped
+        vars(outcome).update(vars(measuring))
+        return
+    for sentence in differences(summary, measuring.measured):
+        state.add_note(sentence)
+    outcome.summary = measured_summary(summary, measuring.measured)
 
 
 def _checkpoint(claim: Claim, host: Host, state: AttemptState) -> Path | None:
@@ -165,7 +164,19 @@ def _checkpoint(claim: Claim, host: Host, state: AttemptState) -> Path | None:
 class _Monitor:
     """Monitors a child: handles its messages, enforces limits and records its end."""
 
-    def __init__(self, process: Process, claim: Claim, host: Host, state: AttemptState, outcome: Outcome) -> None:
+    def __init__(
+        self,
+        process: Process,
+        claim: Claim,
+        host: Host,
+        state: AttemptState,
+        outcome: Outcome,
+        assignment: messages.Assignment | None,
+    ) -> None:
+        has_code = assignment is not None and bool(assignment.code)
+        self._folder = assignment.folder if assignment and has_code else None
+        """The folder of a job with uploaded code."""
+        self._measures = assignment is not None and assignment.ended is not None
         self._process, self._claim, self._host, self._state, self._outcome = process, claim, host, state, outcome
         self._uploads = Uploads(state)
         self._kill_at = self._drain_until = float("inf")
@@ -211,7 +222,7 @@ class _Monitor:
         """Wait for uploads that another attempt would continue from; briefly at a shutdown, not after a cancel."""
         until = self._drain_until
         while (
-            _may_continue(self._outcome)
+            may_continue(self._outcome)
             and self._state.instruction is Instruction.CONTINUE
             and not self._uploads.are_done
         ):
@@ -227,6 +238,8 @@ class _Monitor:
         state, outcome = self._state, self._outcome
         match message:
             case messages.Points(step, points):
+                if self._folder is not None and not self._measures:
+                    points = {name: columns for name, columns in points.items() if not is_test(name)}
                 state.add(step, points)
             case messages.Started(environment, total_steps, step, reported, seconds):
                 state.environment, state.total_steps, state.step = environment, total_steps, step
@@ -242,6 +255,8 @@ class _Monitor:
                 state.report_checkpoint_failure(text)
             case messages.Result(summary):
                 outcome.summary = summary
+            case messages.Measured(metrics):
+                outcome.measured = metrics
             case messages.Unable(text):
                 outcome.unable = f"worker {self._host.id} cannot train it: {text}"
             case messages.NoEngine(text):
@@ -289,16 +304,11 @@ class _Monitor:
             self._outcome.used_bytes = self._process.memory_bytes()
             if self._outcome.used_bytes > self._outcome.memory_bytes:
                 return Interruption.MEMORY
+            if self._folder is not None:
+                self._outcome.excess = self._process.excess() or own_folder.excess(self._folder)
+                if self._outcome.excess:
+                    return Interruption.EXCESS
         return None
-
-
-def _may_continue(outcome: Outcome) -> bool:
-    """Whether another attempt may follow this outcome."""
-    if outcome.stop is Interruption.DRAIN:
-        return outcome.summary is None or outcome.summary.reason is Reason.CANCELLED
-    if outcome.stop not in (None, Interruption.STALL) or outcome.summary is not None:
-        return False
-    return outcome.failure is None or outcome.failure[0] is Reason.CHILD_LOST
 
 
 def _grace_seconds(stop: Interruption) -> float:
@@ -308,93 +318,5 @@ def _grace_seconds(stop: Interruption) -> float:
             return settings().cancel_seconds
         case Interruption.DRAIN:
             return settings().drain_seconds
-        case Interruption.MEMORY | Interruption.STALL | Interruption.LOST:
+        case Interruption.MEMORY | Interruption.EXCESS | Interruption.STALL | Interruption.LOST:
             return 0.0
-
-
-def _store_outcome(claim: Claim, state: AttemptState, outcome: Outcome, host: Host) -> None:
-    """Store the end of the attempt; while the database is unavailable, retry until the worker has to shut down."""
-    deadline = None
-
-    def give_up() -> bool:
-        nonlocal deadline
-        if not host.draining.is_set():
-            return False
-        deadline = deadline or time.monotonic() + settings().drain_seconds
-        return time.monotonic() > deadline
-
-    try:
-        stored = retry_while_database_is_down(lambda session: _end_attempt(session, claim, state, outcome), give_up)
-    except Exception as error:  # some content cannot be stored: store this error instead
-        log.exception("job %s: outcome could not be stored", claim.job_id)
-        message = f"the end of the run could not be stored: {error}"
-        stored = retry_while_database_is_down(
-            lambda session: outcomes.finish(session, claim, Reason.ERROR, message=message), give_up
-        )
-    if stored is None:
-        log.error("job %s: outcome not stored; the job will be requeued and run again", claim.job_id)
-
-
-class _Ending:
-    """Stores the end of an attempt together with all that it has not stored yet."""
-
-    def __init__(self, session: Session, claim: Claim, state: AttemptState, summary: Summary | None) -> None:
-        self._session, self._claim, self._state, self._summary = session, claim, state, summary
-        self._batches = state.seal()
-
-    def finish(self, reason: Reason, message: str | None) -> bool:
-        """As `outcomes.finish`."""
-        return outcomes.finish(
-            self._session,
-            self._claim,
-            reason,
-            message=message,
-            summary=self._summary and self._summary.model_copy(update={"reason": reason}),
-            environment=self._state.environment,
-            total_steps=self._state.total_steps,
-            batches=self._batches,
-        )
-
-    def requeue(self, message: str, wait_seconds: float = 0.0) -> bool:
-        """As `outcomes.requeue`."""
-        return outcomes.requeue(self._session, self._claim, message, wait_seconds, self._batches)
-
-    def fail(self, reason: Reason, message: str) -> bool:
-        """As `outcomes.fail`."""
-        return outcomes.fail(self._session, self._claim.job_id, self._claim.attempt, reason, message, self._batches)
-
-
-def _end_attempt(session: Session, claim: Claim, state: AttemptState, outcome: Outcome) -> bool:
-    """Map the outcome of a process to the status of its job; the only place that decides this."""
-    summary = outcome.summary
-    ending = _Ending(session, claim, state, summary)
-    figures = messages.memory_text(outcome.used_bytes, outcome.memory_bytes)
-    if summary is not None and summary.reason is not Reason.CANCELLED:  # it ended by itself, even if asked to stop
-        return ending.finish(summary.reason, summary.message)
-    if outcome.unable is not None:
-        wait_seconds = settings().backoff_seconds * 2.0 ** min(claim.attempt - 1, 6)
-        return ending.requeue(outcome.unable, wait_seconds)
-    match outcome.stop:
-        case Interruption.CANCEL:
-            return ending.finish(Reason.CANCELLED, "cancelled while running")
-        case Interruption.TIME_LIMIT:
-            return ending.finish(Reason.TIMED_OUT, f"stopped at the time limit of {claim.time_limit_seconds:g} s")
-        case Interruption.DRAIN if outcome.failure is None:
-            return ending.requeue("the worker is shutting down")
-        case Interruption.MEMORY:
-            return ending.finish(Reason.OUT_OF_MEMORY, f"memory limit exceeded: {figures}")
-        case Interruption.STALL:
-            timeout = f"{settings().stall_seconds:g} s (KOTRAIN_STALL_SECONDS of the worker)"
-            return ending.fail(Reason.CHILD_LOST, f"no output of the training process for {timeout}")
-    if outcome.failure is not None:
-        reason, message = outcome.failure
-        return ending.fail(reason, message) if reason is Reason.CHILD_LOST else ending.finish(reason, message)
-    if outcome.killed_for_memory:
-        return ending.fail(
-            Reason.OUT_OF_MEMORY,
-            f"the kernel killed the training process because the machine ran out of memory; the process had {figures}",
-        )
-    if outcome.failed_to_allocate:
-        ended = f"the training process could not allocate memory and {outcome.exit_description}"
-        return ending.finish(Reason.OUT_OF_MEMORY, f"{ended}; at the last check it {figures}")
-    return ending.fail(Reason.CHILD_LOST, f"the training process {outcome.exit_description}")

@@ -15,6 +15,7 @@ from service.jobs import claims, queue
 from service.storage import schema_version
 from service.storage.database import tag_connections, transaction
 from service.storage.schema_version import Incompatible
+from workers.code_check import check_one
 from workers.heartbeat import HeartbeatThread, retry_while_database_is_down
 from workers.host import Host, this_host
 from workers.maintenance import Maintenance, RetentionThread, register, sign_off
@@ -31,6 +32,8 @@ def make_task(host: Host, heartbeat_thread: HeartbeatThread) -> None:
     def work() -> None:
         while not host.draining.is_set():
             try:
+                if check_one(host):
+                    continue
                 with transaction() as session:
                     claim = claims.claim(session, host.id, has_cuda=host.has_cuda)
             except SQLAlchemyError as error:

@@ -22,12 +22,15 @@ def upgrade() -> None:
         sa.Column("file", sa.Text, nullable=False),
         sa.Column("source", sa.Text, nullable=False),
         sa.Column("declaration", JSONB, nullable=False),
+        sa.Column("checks", JSONB, nullable=True),
+        sa.Column("checking_since", sa.DateTime(timezone=True), nullable=True),
         sa.Column(
             "created_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.text("clock_timestamp()")
         ),
         sa.CheckConstraint("kind IN ('optimizer', 'model')", name="code_versions_kind"),
     )
     op.create_index("code_versions_name", "code_versions", ["user_id", "name", "id"])
+    op.create_index("code_versions_unchecked", "code_versions", ["id"], postgresql_where=sa.text("checks IS NULL"))
 
 
 def downgrade() -> None:

@@ -13,6 +13,14 @@ CodeKind = Literal["optimizer"]
 """What uploaded code defines."""
 
 
+class Check(Output):
+    """What the conformance test found in one respect."""
+
+    name: str
+    outcome: Literal["pass", "warning", "fail"]
+    text: str
+
+
 class CodeView(Output):
     """A version of uploaded code."""
 
@@ -31,6 +39,7 @@ class CodeDetail(CodeView):
     source: str = Field(description="The file.")
     params: dict[str, Any] = Field(description="JSON Schema of the parameters.")
     space: dict[str, Any] = Field(description="Default search space.")
+    checks: list[Check] | None = Field(description="Results of the conformance test; null until it has run.")
     needs: list[str] = Field(description="What it needs from the training loop, as for other optimizers.")
 
 

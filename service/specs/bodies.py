@@ -166,6 +166,14 @@ class LibraryEntry(Output):
     optimizers: list[LibraryOptimizer]
 
 
+class CodeSupport(Output):
+    """Whether users can upload code, and what it may import."""
+
+    accepted: bool
+    runs: str = Field(description="How it runs, or why it is not accepted.")
+    packages: list[str] = Field(description="Packages that it may import, beside Python's standard library.")
+
+
 class Catalog(Output):
     """All data sets, models, optimizers and schedules, with JSON Schemas of their parameters."""
 
@@ -176,6 +184,7 @@ class Catalog(Output):
         [], description="Libraries of further optimizers; `GET /v1/catalog/optimizers/{library}/{name}` describes one."
     )
     schedules: list[CatalogEntry]
+    code: CodeSupport | None = Field(None, description="Upload of code: `POST /v1/code`. Null from older servers.")
 
 
 class Health(Output):

@@ -255,6 +255,7 @@ class CodeVersion(Base):
     __table_args__ = (
         CheckConstraint("kind IN ('optimizer', 'model')", name="code_versions_kind"),
         Index("code_versions_name", "user_id", "name", "id"),
+        Index("code_versions_unchecked", "id", postgresql_where=text("checks IS NULL")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
@@ -271,6 +272,10 @@ class CodeVersion(Base):
     source: Mapped[str]
     declaration: Mapped[dict[str, Any]]
     """`service.specs.catalog.declaration.Declaration`, as JSON."""
+    checks: Mapped[list[Any] | None] = mapped_column(JSONB(none_as_null=True))
+    """Results of the conformance test (`service.code.schemas.Check`); null until it has run."""
+    checking_since: Mapped[datetime | None]
+    """When a worker began the test."""
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
 
     user: Mapped[User] = relationship(lazy="joined", innerjoin=True)

@@ -10,9 +10,9 @@ from service.specs.states import Reason
 from service.specs.summary import Summary
 from service.storage import database
 from tests.integration.job_calls import claim, do, load, submit
-from workers import supervisor
+from workers import ending, supervisor
+from workers.ending import Interruption, Outcome
 from workers.heartbeat import AttemptState, HeartbeatThread
-from workers.supervisor import Interruption, Outcome
 
 
 def summary(reason):
@@ -58,7 +58,7 @@ def summary(reason):
 def test_outcome_of_the_process_decides_the_status_of_the_job(users, outcome, status, reason, failures, message):
     job_id = submit(time_limit_seconds=5)
     claimed = claim()
-    assert do(supervisor._end_attempt, claimed, AttemptState(claimed), Outcome(**outcome))
+    assert do(ending._end_attempt, claimed, AttemptState(claimed), Outcome(**outcome))
     job = load(job_id)
     assert (job.status, job.reason, job.failures) == (status, reason, failures)
     assert message is None or message in job.message

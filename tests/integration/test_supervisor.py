@@ -148,7 +148,7 @@ def watched(target, memory_bytes, *args):
     host = SimpleNamespace(id="w", draining=threading.Event())
     began = time.monotonic()
     outcome = supervisor.Outcome(memory_bytes=memory_bytes)
-    supervisor._Monitor(child, claim, host, state, outcome).run()
+    supervisor._Monitor(child, claim, host, state, outcome, None).run()
     return [outcome.stop and outcome.stop.name, outcome.exit_description, time.monotonic() - began,
             [note for batch in state.seal() for note in batch.notes], outcome.failed_to_allocate, outcome.used_bytes]
 
@@ -157,7 +157,7 @@ def ended(target, *args):
     claim = Claim(uuid4(), 1, {}, None, None, 0)
     state, outcome = AttemptState(claim), supervisor.Outcome(memory_bytes=2**40)
     host = SimpleNamespace(id="w", draining=threading.Event())
-    supervisor._Monitor(Process(target, *args), claim, host, state, outcome).run()
+    supervisor._Monitor(Process(target, *args), claim, host, state, outcome, None).run()
     notes = [note for batch in state.seal() for note in batch.notes]
     return [outcome.failure, outcome.stop and outcome.stop.name, notes]
 
@@ -186,7 +186,7 @@ claim = Claim(uuid4(), 1, {}, 0.5, None, 0)
 state, outcome = AttemptState(claim), supervisor.Outcome(memory_bytes=2**40)
 host = SimpleNamespace(id="w", draining=threading.Event())
 began = time.monotonic()
-supervisor._Monitor(Process(misbehaving.flood), claim, host, state, outcome).run()
+supervisor._Monitor(Process(misbehaving.flood), claim, host, state, outcome, None).run()
 endings.append([outcome.stop and outcome.stop.name, time.monotonic() - began])
 print(json.dumps([endings, invalid]))
 """
@@ -217,7 +217,7 @@ def watched(event, stays):
     process = Process(misbehaving.save, path, stays)
     threading.Timer(1, event, (state, host)).start()
     began = time.monotonic()
-    supervisor._Monitor(process, claim, host, state, outcome).run()
+    supervisor._Monitor(process, claim, host, state, outcome, None).run()
     took = time.monotonic() - began
     SlowFiles.gate.set()
     steps = [checkpoint.step for batch in state.seal() for checkpoint in batch.checkpoints]

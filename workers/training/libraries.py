@@ -1,4 +1,4 @@
-"""Classes of the libraries' optimizers, and how each is constructed."""
+"""Classes of the libraries' optimizers, and how declared optimizers are constructed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from service.specs.catalog.declaration import BASE_PARAMETERS, Declaration
-from service.specs.catalog.libraries import declaration
 from workers.training.groups import muon_groups
 
 BASES: dict[str, Callable[..., Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
@@ -33,14 +32,8 @@ def optimizer_class(declared: Declaration) -> type[Optimizer]:
     return optimizer
 
 
-def build(name: str, model: nn.Module, params: dict[str, Any]) -> Optimizer:
-    """The optimizer of a library, on a model's parameters. Raises PydanticCustomError if it is unknown or refused."""
-    declared = declaration(name)
-    return construct(optimizer_class(declared), declared.needs, model, params)
-
-
 def construct(
-    optimizer: type[Optimizer], needs: tuple[str, ...], model: nn.Module, params: dict[str, Any]
+    optimizer: Callable[..., Optimizer], needs: tuple[str, ...], model: nn.Module, params: dict[str, Any]
 ) -> Optimizer:
     """An optimizer of a model, with what it needs as its first argument."""
     if "base" in needs or "base_class" in needs:

@@ -38,6 +38,7 @@ def train(
     report_start: Callable[[Start], None] | None = None,
     checkpoints: checkpoint.CheckpointWriter | None = None,
     resume: Path | None = None,
+    hand_over: Path | None = None,
 ) -> Summary:
     """Train a spec and return its summary.
 
@@ -53,13 +54,15 @@ def train(
         checkpoints: writes checkpoints; None: none are written.
         resume: a checkpoint to continue from. If it cannot be used (other data, engine, torch or kind of device), the
             run starts from the beginning, and `Start.notes` gives the reason.
+        hand_over: folder into which the final weights are written for a test by another process (`handover`), instead
+            of a test by this one.
 
     Raises:
         ValueError: this machine cannot run the spec (no GPU, precision), or the batch is larger than the data.
         AbsentData: the data set is not present.
     """
     with deterministic():
-        run, reason = _prepare(spec, report, data_dir, checkpoints, resume)
+        run, reason = _prepare(spec, report, data_dir, checkpoints, resume, hand_over)
         if report_start is not None:
             cut = run.spec.cut_warmup(run.progress.total_steps)
             notes = (*run.notes, *filter(None, [reason, cut]))
@@ -73,6 +76,7 @@ def _prepare(
     data_dir: Path,
     checkpoints: checkpoint.CheckpointWriter | None,
     resume: Path | None,
+    hand_over: Path | None,
 ) -> tuple[Run, str | None]:
     """The run, restored from its checkpoint if possible, and the reason if not."""
     if not spec.optimizer.is_resumable:
@@ -80,8 +84,8 @@ def _prepare(
         name = f"{spec.optimizer.name} on {base}" if base else spec.optimizer.name
         note = f"no checkpoints are written, because {name} would not continue from them bit for bit"
         begins = f"starts from the beginning, and {note}" if resume else note
-        return Run(spec, report, data_dir, None), begins
-    run = Run(spec, report, data_dir, checkpoints)
+        return Run(spec, report, data_dir, None, hand_over), begins
+    run = Run(spec, report, data_dir, checkpoints, hand_over)
     if resume is None:
         return run, None
     reason = _restore(run, resume)
@@ -89,7 +93,7 @@ def _prepare(
         return run, None
     del run  # memory may not suffice for two runs
     gc.collect()
-    return Run(spec, report, data_dir, checkpoints), reason
+    return Run(spec, report, data_dir, checkpoints, hand_over), reason
 
 
 def _restore(run: Run, resume: Path) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pytorch_optimizer import Lion
 from torch import nn
@@ -12,8 +12,9 @@ from torch.optim import SGD, Adagrad, Adam, AdamW, NAdam, Optimizer, RAdam, RMSp
 
 from ko import KO, Fade, MuonAdamW
 from service.specs.catalog import optimizers as catalog
-from service.specs.catalog.libraries import declaration, is_of_library
-from workers.training import controls, libraries
+from service.specs.catalog.declaration import Declaration
+from service.specs.catalog.libraries import is_of_library
+from workers.training import controls, libraries, uploaded
 from workers.training.bimaxwell import BiMaxwell
 from workers.training.groups import ko_groups, muon_groups
 
@@ -28,9 +29,20 @@ def build(choice: catalog.Optimizer, model: nn.Module, seed: int, total_steps: i
         total_steps: steps over which collisions fade; None if unknown, in which case the spec refuses `fade`.
     """
     params = choice.params.model_dump()
-    if is_of_library(choice.name):
-        return libraries.build(choice.name, model, params)
+    if catalog.is_declared(choice.name):
+        return _declared(choice.name, model, params)
     return BUILDERS[choice.name](model, seed, total_steps, **params)
+
+
+def _factory(declared: Declaration) -> Callable[..., Optimizer]:
+    """The class of a declared optimizer, or the function that makes it."""
+    return libraries.optimizer_class(declared) if is_of_library(declared.name) else uploaded.factory(declared)
+
+
+def _declared(name: str, model: nn.Module, params: dict[str, Any]) -> Optimizer:
+    """A declared optimizer of a model's parameters. Raises PydanticCustomError if it is unknown or refused."""
+    declared = catalog.declaration(name)
+    return uploaded.checked(libraries.construct(_factory(declared), declared.needs, model, params), name)
 
 
 @dataclass(frozen=True)
@@ -58,10 +70,10 @@ def _ko(
     if fade != "none":
         assert total_steps is not None, "a spec with fade has a budget of steps or epochs"
         params |= {name: Fade(params[name], steps=total_steps, shape=fade) for name in ("gamma", "rate")}
-    if is_of_library(base):
-        declared = declaration(base)
+    if catalog.is_declared(base):
+        declared = catalog.declaration(base)
         groups = ko_groups(model, embeddings, for_muon="use_muon" in declared.needs)
-        return KO(groups, base=libraries.optimizer_class(declared), seed=seed, **params)
+        return KO(groups, base=cast(type[Optimizer], _factory(declared)), seed=seed, **params)
     groups, builder = ko_groups(model, embeddings, for_muon=base == "muon"), BUILDERS[base]
     if isinstance(builder, Plain):
         return KO(groups, base=builder.optimizer, seed=seed, **builder.options, **params)
@@ -80,8 +92,8 @@ def _bimaxwell(
     mix: float,
     **params: Any,
 ) -> Optimizer:
-    if is_of_library(base):
-        return BiMaxwell(libraries.build(base, model, params), fast, slow, share, mix)
+    if catalog.is_declared(base):
+        return BiMaxwell(_declared(base, model, params), fast, slow, share, mix)
     return BiMaxwell(BUILDERS[base](model, seed, total_steps, **params), fast, slow, share, mix)
 
 

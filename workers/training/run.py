@@ -21,7 +21,7 @@ from service.specs.engine import ENGINE_VERSION
 from service.specs.states import Reason
 from service.specs.summary import Environment, Memory, Summary, TargetHit
 from service.specs.training import TrainSpec
-from workers.training import checkpoint, datasets, environment, memory, models, optimizers, schedules
+from workers.training import checkpoint, datasets, environment, handover, memory, models, optimizers, schedules
 from workers.training.clock import Clock
 from workers.training.device import choose
 from workers.training.evaluation import Evaluator
@@ -43,7 +43,9 @@ class Run:
         report: OnMetrics,
         data_dir: Path,
         checkpoints: checkpoint.CheckpointWriter | None = None,
+        hand_over: Path | None = None,
     ) -> None:
+        self._hand_over_to = hand_over
         self._started = time.perf_counter()
         self.spec, self._on_report, self._checkpoints = spec, report, checkpoints
         self.device = choose(spec.device, spec.precision)
@@ -176,8 +178,11 @@ class Run:
         """Train until the budget is used up or the run ends early, test the weights, and return the summary."""
         self._should_stop = should_stop
         reason, message = self._run_phase(self._train)
-        if self.spec.evaluate_test and reason in (Reason.COMPLETED, Reason.TARGET_REACHED):
-            test_reason, _ = self._run_phase(self._test)
+        last_phase = self._test if self.spec.evaluate_test else None
+        if self._hand_over_to is not None:
+            last_phase = self._hand_over
+        if last_phase is not None and reason in (Reason.COMPLETED, Reason.TARGET_REACHED):
+            test_reason, _ = self._run_phase(last_phase)
             reason = test_reason if test_reason is Reason.CANCELLED else reason
         if self._is_paused:
             save_reason, save_message = self._run_phase(self._save)
@@ -381,6 +386,13 @@ class Run:
             finally:  # also if the run is stopped: a checkpoint may follow
                 self.model.load_state_dict(last)
         return metrics | {f"best_test_{selected}": best}
+
+    def _hand_over(self) -> None:
+        """Write the weights that another process will test."""
+        assert self._hand_over_to is not None
+        is_last = self._record.best is None or self._record.best[1] == self.step
+        with self._stepper.evaluation_mode():
+            handover.save(self._hand_over_to, self.model.state_dict(), None if is_last else self._best_weights)
 
     def _copy_of_weights(self) -> Weights:
         return {name: tensor.clone() for name, tensor in self.model.state_dict().items()}

@@ -22,7 +22,7 @@ _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR, _REMOVE_DIR, _REMOVE_FILE, _MAKE_D
 )
 _READ = _EXECUTE | _READ_FILE | _READ_DIR
 _WRITE = _WRITE_FILE | _REMOVE_DIR | _REMOVE_FILE | _MAKE_DIR | _MAKE_REG
-_TRUNCATE = 1 << 14
+_TRUNCATE, _IOCTL = 1 << 14, 1 << 15
 _RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 """Version -> number of rights to files that exist; others are unknown to the kernel."""
 _NETWORK_VERSION, _SCOPE_VERSION = 4, 6
@@ -59,8 +59,10 @@ def has_landlock() -> bool:
     return bool(_LIBC.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _VERSION) >= 1)
 
 
-def confine(readable: Iterable[Path], writable: Path) -> bool:
+def confine(readable: Iterable[Path], writable: Path, devices: Iterable[Path] = ()) -> bool:
     """Gain no privileges, read only in these folders, write only in that one, use no network and reach no process.
+
+    Devices can be opened for reading and writing.
 
     False if the kernel has no Landlock, so that files are not confined.
     """
@@ -76,6 +78,8 @@ def confine(readable: Iterable[Path], writable: Path) -> bool:
     ruleset = _syscall(_CREATE_RULESET, attributes, ctypes.c_size_t(size), 0)
     for folder in {path for path in readable if path.exists()}:
         _allow(ruleset, folder, _READ if folder.is_dir() else _READ & ~_READ_DIR)
+    for device in devices:
+        _allow(ruleset, device, (_READ_FILE | _WRITE_FILE | _TRUNCATE | _IOCTL) & handled)
     _allow(ruleset, writable, (_READ | _WRITE | _TRUNCATE) & handled)
     _syscall(_RESTRICT_SELF, ruleset, 0)
     os.close(ruleset)

@@ -20,6 +20,7 @@ CHECKS: Mapping[str, Callable[[Site], Iterable[Finding]]] = {
     "data sets": machine.data_sets,
     "memory": machine.memory,
     "open files": machine.open_files,
+    "uploaded code": machine.uploaded_code,
     "stack": servers.stack,
     "api": servers.api,
     "database": servers.database,

@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from uuid import uuid4
 
+from service.code.support import support
 from service.config import Settings
 from service.datasets.layouts import fetch_command, is_present, own_names
 from service.jobs.memory import JobMemory, default_slots, machine_bytes
@@ -202,6 +203,15 @@ def memory(site: Site) -> Iterator[Finding]:
         yield warning(jobs.warning, "lower one of the two settings")
     else:
         yield ok(f"{size(machine_bytes())}; {size(jobs.limit_bytes)} for a job, {counted(slots, 'slot')} without a GPU")
+
+
+def uploaded_code(_: Site) -> Iterator[Finding]:
+    """Whether code that users upload can run, and how."""
+    supported = support()
+    if supported.accepted or supported.runs.endswith("off"):
+        yield ok(supported.runs)
+    else:
+        yield warning(supported.runs, "allow unprivileged user namespaces and Landlock, or set KOTRAIN_UPLOADED_CODE")
 
 
 def open_files(_: Site) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from pydantic import TypeAdapter
 
 from service.code import versions
+from service.code.support import support
 from service.datasets import registry
 from service.errors import NotFound
 from service.specs.base import Frozen
@@ -77,6 +78,7 @@ def show(_: Caller) -> Catalog:
         ],
         libraries=[_library(library) for library in libraries()],
         schedules=[_entry(name, choice) for name, choice in SCHEDULES.items()],
+        code=support(),
     )
 
 

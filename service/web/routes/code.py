@@ -11,10 +11,11 @@ from pydantic import Field
 
 from service.code import versions
 from service.code.reader import MAX_WAITING
-from service.code.schemas import CodeChange, CodeDetail, CodeKind, CodeView
+from service.code.schemas import Check, CodeChange, CodeDetail, CodeKind, CodeView
 from service.code.source import MAX_BYTES
-from service.config import settings
+from service.code.support import support
 from service.errors import Forbidden
+from service.jobs import queue
 from service.specs.bodies import Label, Page
 from service.specs.catalog.declaration import Declaration, default_space
 from service.specs.patterns import CODE_NAME, STORABLE
@@ -75,6 +76,7 @@ def _detail(row: CodeVersion) -> CodeDetail:
         source=row.source,
         params=params_schema(params),
         space=declared.space or default_space(params()),
+        checks=None if row.checks is None else [Check.model_validate(check) for check in row.checks],
         needs=list(declared.needs),
     )
 
@@ -95,15 +97,18 @@ async def add(
     It becomes the newest version of USER/NAME; versions never change. The file is read, not executed: it must define
     a subclass of `torch.optim.Optimizer` or a function `make(model, ...)`, and each parameter needs a default.
     """
-    if settings().uploaded_code == "off":
-        raise Forbidden("this server accepts no code (KOTRAIN_UPLOADED_CODE is off)")
     content = await request.body()
     file = (query.file or f"{query.name}.py").rpartition("/")[2]
 
     def store() -> tuple[CodeDetail, bool]:
+        if not (is_supported := support()).accepted:
+            raise Forbidden(f"code is {is_supported.runs}")
         id_, is_new = versions.add(user, query.name, file, content)
         with transaction() as session:
-            return _detail(session.get_one(CodeVersion, id_)), is_new
+            detail = _detail(session.get_one(CodeVersion, id_))
+        if is_new:
+            queue.wake()  # a worker tests it
+        return detail, is_new
 
     detail, is_new = await asyncio.wrap_future(READING.submit(store))
     response.status_code = 201 if is_new else 200

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from service.comparisons.design.requests import OptimizerRequest
 from service.errors import FieldError
 from service.specs.catalog.libraries import LIBRARIES, libraries
-from service.specs.catalog.optimizers import OPTIMIZERS, library_optimizer, optimizer_class
+from service.specs.catalog.optimizers import OPTIMIZERS, declaration, entry_of, optimizer_class
 from service.specs.training import TrainSpec
 from service.validation import field_errors
 
@@ -115,7 +115,7 @@ def test_published_schema_of_wrapper_accepts_parameters_of_any_base(wrapper):
 
 
 def test_entry_is_made_once_and_is_no_built_in_one():
-    assert library_optimizer("torch/asgd") is optimizer_class("torch/asgd")
+    assert entry_of(declaration("torch/asgd")) is optimizer_class("torch/asgd")
     assert "torch/asgd" not in OPTIMIZERS
 
 

@@ -1,0 +1,51 @@
+"""Results of the conformance tests of uploaded code: which version is to be tested, and what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy.orm import Session
+
+from service.code.schemas import Check
+from service.storage.tables import CodeVersion
+
+RETRY = timedelta(minutes=5)
+"""A test without a result is repeated after this time: its worker was lost, or could not run it."""
+
+
+def _is_due() -> ColumnElement[bool]:
+    now = func.clock_timestamp()
+    is_free = CodeVersion.checking_since.is_(None) | (CodeVersion.checking_since < now - RETRY)
+    return CodeVersion.checks.is_(None) & is_free
+
+
+def claim(session: Session) -> CodeVersion | None:
+    """The oldest version to test, which no other worker will test for `RETRY`; None if there is none."""
+    oldest = select(CodeVersion.id).where(_is_due()).order_by(CodeVersion.id).limit(1).with_for_update(skip_locked=True)
+    statement = (
+        update(CodeVersion)
+        .where(CodeVersion.id == oldest.scalar_subquery())
+        .values(checking_since=func.clock_timestamp())
+        .returning(CodeVersion)
+    )
+    return session.scalar(statement)
+
+
+def count_due(session: Session) -> int:
+    """Number of versions to test."""
+    return session.scalar(select(func.count(CodeVersion.id)).where(_is_due())) or 0
+
+
+def store(session: Session, id_: UUID, results: Sequence[Check] | None) -> None:
+    """Store the results of a version; without any, it is tested again after `RETRY`."""
+    if results is not None:
+        documents = [result.model_dump() for result in results]
+        session.execute(update(CodeVersion).where(CodeVersion.id == id_).values(checks=documents))
+
+
+def resumes(row: CodeVersion) -> bool:
+    """Whether the test has shown that a run continues from a checkpoint bit for bit."""
+    return any(check["name"] == "resume" and check["outcome"] == "pass" for check in row.checks or ())

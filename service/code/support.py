@@ -1,0 +1,22 @@
+"""Whether this server accepts code, and how it runs."""
+
+from __future__ import annotations
+
+from service.code import isolation
+from service.code.source import PACKAGES
+from service.config import settings
+from service.specs.bodies import CodeSupport
+
+
+def support() -> CodeSupport:
+    """By the setting, and by what the kernel of this machine can do. The first call takes 0.1 s."""
+    accepted, runs = True, "isolated: without network, other processes and files other than those of its job"
+    match settings().uploaded_code:
+        case "off":
+            accepted, runs = False, "not accepted: KOTRAIN_UPLOADED_CODE is off"
+        case "trusted":
+            runs = "with all rights of the worker: KOTRAIN_UPLOADED_CODE is trusted"
+        case _ if (why := isolation.missing()) is not None:
+            accepted = False
+            runs = f"not accepted: this machine cannot isolate it ({why}); KOTRAIN_UPLOADED_CODE=trusted runs it anyway"
+    return CodeSupport(accepted=accepted, runs=runs, packages=list(PACKAGES))

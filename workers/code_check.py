@@ -1,0 +1,77 @@
+"""Runs the conformance test of uploaded code in an isolated process, and stores what it found."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+from service.code import checks
+from service.code.schemas import Check
+from service.config import settings
+from service.specs.catalog.declaration import Declaration
+from service.storage.database import transaction
+from workers import entry, messages, own_folder
+from workers.host import Host
+from workers.process import Process
+
+log = logging.getLogger(__name__)
+
+SECONDS = 120.0
+"""Time for all checks; a usual optimizer takes two to five."""
+MEMORY_BYTES = 2**31
+POLL_SECONDS = 0.2
+
+
+def check_one(host: Host) -> bool:
+    """Test the oldest version that has not been tested; False if there is none."""
+    if settings().uploaded_code == "off":
+        return False
+    with transaction() as session:
+        row = checks.claim(session)
+    if row is None:
+        return False
+    code = messages.Code(Declaration.model_validate(row.declaration), row.file, row.source)
+    results = _run(code, host)
+    log.info("code %s: %s", row.version, "not tested" if results is None else f"{len(results)} checks")
+    with transaction() as session:
+        checks.store(session, row.id, results)
+    return True
+
+
+def _run(code: messages.Code, host: Host) -> list[Check] | None:
+    """The outcomes; None if this machine cannot run the test, or is shutting down."""
+    folder = Path(tempfile.mkdtemp(prefix="kotrain-check-"))
+    task = messages.CodeCheck(code, folder, MEMORY_BYTES, host.threads_per_job, settings().uploaded_code == "trusted")
+    process = Process(entry.check_code, task)
+    deadline, has_ended = time.monotonic() + SECONDS, False
+    problem: str | None = f"does not end within {SECONDS:g} s"
+    answer: messages.Received | None = None
+    try:
+        while not has_ended and time.monotonic() < deadline and problem is not None:
+            if host.draining.is_set():
+                return None
+            received, has_ended = process.messages(POLL_SECONDS)
+            answer = received[-1] if received else answer
+            if problem := process.excess() or own_folder.excess(folder) or process.invalid:
+                break
+            if process.memory_bytes() > MEMORY_BYTES:
+                problem = "takes more than 2 GiB of memory"
+                break
+            problem = f"does not end within {SECONDS:g} s"
+    finally:
+        process.kill()
+        code_of_end = process.reap(5.0)
+        shutil.rmtree(folder, ignore_errors=True)
+    match answer:
+        case messages.Checked(found):
+            return [Check(name=name, outcome=outcome, text=text) for name, outcome, text in found]
+        case messages.Unable() | messages.NoEngine():
+            return None
+        case messages.Failure(_, text):
+            problem = text.strip().splitlines()[-1]
+        case _ if has_ended:
+            problem = f"ends the process with status {code_of_end}"
+    return [Check(name="construct", outcome="fail", text=problem or "fails")]

@@ -1,0 +1,48 @@
+"""The uploaded code that a job uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from service.code import checks, versions
+from service.config import settings
+from service.jobs.claims import Claim
+from service.specs.catalog.declaration import Declaration
+from service.specs.states import Reason
+from workers import messages
+from workers.heartbeat import retry_while_database_is_down
+
+
+class CodeUnavailable(Exception):
+    """The job cannot run, at all or on this worker."""
+
+    def __init__(self, *, unable: str | None = None, invalid: str | None = None) -> None:
+        super().__init__(unable or invalid)
+        self.unable = unable
+        self.failure = (Reason.INVALID, invalid) if invalid else None
+
+
+def code_of(claim: Claim, give_up: Callable[[], bool]) -> tuple[messages.Code, ...] | None:
+    """The versions that a job uses; None if `give_up` returns true while the database is down.
+
+    Raises CodeUnavailable if one has been deleted, or if this worker runs no uploaded code.
+    """
+    optimizer = claim.spec["optimizer"]
+    names = versions.names_in(optimizer)
+    if not names:
+        return ()
+    if settings().uploaded_code == "off":
+        raise CodeUnavailable(unable="this worker runs no uploaded code (KOTRAIN_UPLOADED_CODE is off)")
+    rows = retry_while_database_is_down(lambda session: versions.used_by(session, optimizer), give_up)
+    if rows is None:
+        return None
+    stored = {row.version: row for row in rows}
+    deleted = [name for name in names if name not in stored]
+    if deleted:
+        raise CodeUnavailable(invalid=f"uploaded code '{deleted[0]}' has been deleted")
+    return tuple(
+        messages.Code(
+            Declaration.model_validate(row.declaration | {"is_resumable": checks.resumes(row)}), row.file, row.source
+        )
+        for row in stored.values()
+    )
