@@ -104,14 +104,14 @@ def test_serves_as_base(api, worker, wrapper):
     assert job["spec"]["optimizer"]["params"]["base"] == name
 
 
-def tested(api, name):
+def checks_of(api, name):
     """The outcomes of the conformance test of a version, by check."""
     until(lambda: api.get(f"/v1/code/{name}").json()["checks"])
     return {check["name"]: check for check in api.get(f"/v1/code/{name}").json()["checks"]}
 
 
 def test_conformance_test_runs_on_upload(api, worker):
-    checks = tested(api, upload(api, "mine", OWN))
+    checks = checks_of(api, upload(api, "mine", OWN))
     assert {check["outcome"] for check in checks.values()} == {"pass"}
     assert "AdamW" in checks["cost"]["text"]
 
@@ -120,7 +120,7 @@ def test_conformance_test_runs_on_upload(api, worker):
 def test_only_what_resumes_bit_for_bit_writes_checkpoints(api, worker, source, resumes):
     lab = Lab(api)
     name = upload(api, "mine", source)
-    assert tested(api, name)["resume"]["outcome"] == ("pass" if resumes else "warning")
+    assert checks_of(api, name)["resume"]["outcome"] == ("pass" if resumes else "warning")
     job = lab.ended(lab.submit(JOB, optimizer=name))
     assert job["status"] == "succeeded"
     assert any("no checkpoints are written" in text for text in notes(api, job)) != resumes
@@ -136,6 +136,6 @@ def test_only_what_resumes_bit_for_bit_writes_checkpoints(api, worker, source, r
 )
 def test_conformance_test_of_broken_code_fails(api, worker, attempt, text):
     name = upload(api, "broken", f"{attempt}\n{COPY_OF_ADAM}")
-    (check,) = tested(api, name).values()
+    (check,) = checks_of(api, name).values()
     assert check["outcome"] == "fail"
     assert text.lower() in check["text"].lower()
