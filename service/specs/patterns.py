@@ -24,7 +24,7 @@ VERSION = r"[0-9a-f]{8}"
 """The first digits of the SHA-256 of uploaded code."""
 
 UPLOADED_NAME = rf"^{CODE_OWNER}/{CODE_NAME}(@{VERSION})?$"
-"""The name of uploaded code in jobs. Not of a library, all of which are in lower case, too: look those up first."""
+"""The name of uploaded code in jobs; names of libraries' optimizers have this form, too."""
 
 DECLARED_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,47}/[a-z0-9_]{1,48}(@[0-9a-f]{8})?$"
 """The name of an optimizer of a library, or of an uploaded one."""

@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 
 from service.code import versions
-from service.specs.catalog import libraries, uploaded
+from service.specs.catalog import uploaded
 
 MAX_NAMES = 64
 """Names that are looked up for a request; a comparison has fewer optimizers."""
@@ -21,7 +21,6 @@ async def _look_up(request: Request) -> None:
     The body is validated in the event loop, which must not wait for the database.
     """
     names = {text for text in _strings(await request.json()) if uploaded.is_uploaded(text)}
-    names = {name for name in names if not libraries.is_of_library(name)}
     if names:
         uploaded.REQUESTED.set(await run_in_threadpool(versions.resolve, sorted(names)[:MAX_NAMES]))
 

@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 from service.specs.base import unfit
 from service.specs.catalog.declaration import Declaration
+from service.specs.catalog.libraries import is_of_library
 from service.specs.patterns import UPLOADED_NAME
 
 _KNOWN: dict[str, Declaration] = {}
@@ -31,8 +32,8 @@ They are looked up before the body is validated in the event loop, which must no
 
 
 def is_uploaded(name: str) -> bool:
-    """Whether `name` has the form OWNER/NAME or OWNER/NAME@VERSION."""
-    return re.fullmatch(UPLOADED_NAME, name) is not None
+    """Whether `name` has the form OWNER/NAME or OWNER/NAME@VERSION, and is not that of a library's optimizer."""
+    return re.fullmatch(UPLOADED_NAME, name) is not None and not is_of_library(name)
 
 
 def provide(find: Find) -> None:
