@@ -14,7 +14,19 @@ from service.home import default_home
 
 _PR_SET_DUMPABLE = 4  # <linux/prctl.h>
 ROUTES = frozenset(
-    {"comparisons", "dashboard", "data", "docs", "healthz", "jobs", "keys", "leaderboard", "openapi.json", "readyz"}
+    {
+        "code",
+        "comparisons",
+        "dashboard",
+        "data",
+        "docs",
+        "healthz",
+        "jobs",
+        "keys",
+        "leaderboard",
+        "openapi.json",
+        "readyz",
+    }
     | {"redoc", "v1"}
 )
 """First parts of the paths of the API and the dashboard."""

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 from service.code import isolation
 from service.code.source import PACKAGES
 from service.config import settings
-from service.specs.bodies import CodeSupport
 
 
-def support() -> CodeSupport:
+class Support(TypedDict):
+    """The facts of `service.specs.bodies.CodeSupport` that do not depend on what is stored."""
+
+    accepted: bool
+    runs: str
+    packages: list[str]
+
+
+def support() -> Support:
     """By the setting, and by what the kernel of this machine can do. The first call takes 0.1 s."""
     accepted, runs = True, "isolated: without network, other processes and files other than those of its job"
     match settings().uploaded_code:
@@ -19,4 +28,4 @@ def support() -> CodeSupport:
         case _ if (why := isolation.missing()) is not None:
             accepted = False
             runs = f"not accepted: this machine cannot isolate it ({why}); KOTRAIN_UPLOADED_CODE=trusted runs it anyway"
-    return CodeSupport(accepted=accepted, runs=runs, packages=list(PACKAGES))
+    return {"accepted": accepted, "runs": runs, "packages": list(PACKAGES)}

@@ -157,6 +157,13 @@ def view_all(
     return rows[:limit], len(rows) > limit
 
 
+def newest(session: Session) -> Sequence[CodeVersion]:
+    """The newest version of each name, at most `MAX_VERSIONS`, in the order of the names."""
+    query = select(CodeVersion).distinct(CodeVersion.user_id, CodeVersion.name)
+    query = query.order_by(CodeVersion.user_id, CodeVersion.name, CodeVersion.id.desc()).limit(MAX_VERSIONS)
+    return sorted(session.scalars(query), key=lambda row: row.version)
+
+
 def remove(session: Session, user: User, name: str) -> None:
     """Delete a version that nothing uses.
 

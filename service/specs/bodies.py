@@ -172,6 +172,7 @@ class CodeSupport(Output):
     accepted: bool
     runs: str = Field(description="How it runs, or why it is not accepted.")
     packages: list[str] = Field(description="Packages that it may import, beside Python's standard library.")
+    optimizers: list[LibraryOptimizer] = Field(description="Uploaded optimizers, by names without a version.")
 
 
 class Catalog(Output):

@@ -25,6 +25,7 @@ HEADINGS = {
     "/comparisons/new": "Compare optimizers",
     "/leaderboard": "Leaderboard",
     "/data": "Data sets",
+    "/code": "Code",
     "/keys": "Keys",
 }
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"], "resultTypes": ["violations"]}
@@ -78,6 +79,7 @@ class TestEmptyStates:
             ("/comparisons", "No comparisons yet"),
             ("/leaderboard", "No finished runs"),
             ("/data", "No uploaded data sets yet"),
+            ("/code", "No uploaded code yet"),
         ]:
             with subtests.test(address):
                 expect(visitor.open(address).get_by_text(message)).to_be_visible()

@@ -16,6 +16,7 @@ const ROUTES = [
   },
   { path: /^\/leaderboard$/, load: () => import("./pages/leaderboard/page.js"), title: "Leaderboard" },
   { path: /^\/data$/, load: () => import("./pages/data/page.js"), title: "Data sets" },
+  { path: /^\/code$/, load: () => import("./pages/code/page.js"), title: "Code" },
   { path: /^\/keys$/, load: () => import("./pages/keys/page.js"), title: "Keys" },
 ];
 
@@ -26,6 +27,7 @@ export const MENU = [
   { path: "/comparisons", title: "Comparisons", letter: "c" },
   { path: "/leaderboard", title: "Leaderboard", letter: "l" },
   { path: "/data", title: "Data sets", letter: "d" },
+  { path: "/code", title: "Code", letter: "p" },
   { path: "/keys", title: "Keys", letter: "k" },
 ];
 

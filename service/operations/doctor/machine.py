@@ -208,10 +208,12 @@ def memory(site: Site) -> Iterator[Finding]:
 def uploaded_code(_: Site) -> Iterator[Finding]:
     """Whether code that users upload can run, and how."""
     supported = support()
-    if supported.accepted or supported.runs.endswith("off"):
-        yield ok(supported.runs)
+    if supported["accepted"] or supported["runs"].endswith("off"):
+        yield ok(supported["runs"])
     else:
-        yield warning(supported.runs, "allow unprivileged user namespaces and Landlock, or set KOTRAIN_UPLOADED_CODE")
+        yield warning(
+            supported["runs"], "allow unprivileged user namespaces and Landlock, or set KOTRAIN_UPLOADED_CODE"
+        )
 
 
 def open_files(_: Site) -> Iterator[Finding]:

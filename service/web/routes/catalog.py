@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter
 from pydantic import TypeAdapter
+from sqlalchemy.orm import Session
 
 from service.code import versions
 from service.code.support import support
@@ -16,6 +17,7 @@ from service.specs.base import Frozen
 from service.specs.bodies import (
     Catalog,
     CatalogEntry,
+    CodeSupport,
     DatasetEntry,
     LibraryEntry,
     LibraryOptimizer,
@@ -30,7 +32,7 @@ from service.specs.catalog.models import MODELS
 from service.specs.catalog.optimizers import OPTIMIZERS, Optimizer, entry_of
 from service.specs.catalog.schedules import SCHEDULES, Schedule
 from service.specs.text import unknown_name
-from service.web.dependencies import Caller
+from service.web.dependencies import Caller, Database
 
 router = APIRouter(prefix="/v1/catalog", tags=["catalog"])
 
@@ -47,7 +49,7 @@ def params_schema(params: Any) -> dict[str, Any]:
 
 
 @router.get("", response_model=Catalog, summary="Show the catalog")
-def show(_: Caller) -> Catalog:
+def show(session: Database, _: Caller) -> Catalog:
     """All data sets, models, optimizers and schedules, with JSON Schemas of their parameters."""
     return Catalog(
         datasets=[
@@ -78,7 +80,7 @@ def show(_: Caller) -> Catalog:
         ],
         libraries=[_library(library) for library in libraries()],
         schedules=[_entry(name, choice) for name, choice in SCHEDULES.items()],
-        code=support(),
+        code=_code(session),
     )
 
 
@@ -126,6 +128,14 @@ def _detail(name: str, choice: type[Optimizer], declared: Declaration | None = N
         source=declared.source or None if declared else None,
         remarks=list(declared.remarks) if declared else [],
     )
+
+
+def _code(session: Session) -> CodeSupport:
+    optimizers = [
+        LibraryOptimizer(name=row.version.partition("@")[0], title=row.declaration["title"], refusal=None)
+        for row in versions.newest(session)
+    ]
+    return CodeSupport(**support(), optimizers=optimizers)
 
 
 def _library(library: Library) -> LibraryEntry:

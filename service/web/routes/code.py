@@ -101,8 +101,8 @@ async def add(
     file = (query.file or f"{query.name}.py").rpartition("/")[2]
 
     def store() -> tuple[CodeDetail, bool]:
-        if not (is_supported := support()).accepted:
-            raise Forbidden(f"code is {is_supported.runs}")
+        if not (supported := support())["accepted"]:
+            raise Forbidden(f"code is {supported['runs']}")
         id_, is_new = versions.add(user, query.name, file, content)
         with transaction() as session:
             detail = _detail(session.get_one(CodeVersion, id_))

@@ -41,6 +41,7 @@ PAGES = (
     "/comparisons/{_}",
     "/leaderboard",
     "/data",
+    "/code",
     "/keys",
 )
 PACKAGED = {

@@ -15,13 +15,13 @@ const SIGNS = {
 };
 const OBVIOUS_REASONS = ["completed", "cancelled"];
 
-/** A status as sign, word and color. */
-export const statusChip = (status, title) =>
+/** A status as sign, word and color; `word` is shown instead of its own. */
+export const statusChip = (status, title, word = status) =>
   h(
     "span",
     { class: `chip ${status}`, title },
     h("span", { class: "sign", "aria-hidden": "true" }, SIGNS[status] ?? ""),
-    status,
+    word,
   );
 
 /** A job's status, with the reason if it is not obvious. */

@@ -26,8 +26,9 @@ export class CatalogChoice {
   #description = h("p", { class: "note" });
   #params = h("div");
 
-  /** `kind` is the field's name in the API; `onChange` is called when the user selects another entry. */
-  constructor(kind, entries, { title, onChange } = {}) {
+  /** `kind` is the field's name in the API; `onChange` is called when the user selects another entry, `unlisted` makes one. */
+  constructor(kind, entries, { title, onChange, unlisted = () => undefined } = {}) {
+    this.unlisted = unlisted;
     const control = h("select");
     this.select = field(kind, control, { title, read: (select) => select.value });
     this.element = h("div", { class: "choice" }, this.select.element, this.#description, this.#params);
@@ -97,7 +98,9 @@ export class CatalogChoice {
   set(choice) {
     const { name, params } = typeof choice === "string" ? { name: choice } : choice;
     // An entry that no longer exists is shown, so that the API rejects it, instead of being silently replaced.
-    if (!this.#entries.some((entry) => entry.name === name)) this.#list([...this.#entries, { name, present: false }]);
+    if (!this.#entries.some((entry) => entry.name === name)) {
+      this.#list([...this.#entries, this.unlisted(name) ?? { name, present: false }]);
+    }
     this.select.set(name);
     this.#show(params ?? {});
   }

@@ -2,7 +2,7 @@
 
 import { note } from "../../components/states.js";
 import { CatalogChoice } from "../../forms/catalog_choice.js";
-import { optimizerEntries } from "../../forms/optimizer_entries.js";
+import { optimizerEntries, unlistedEntry } from "../../forms/optimizer_entries.js";
 import { showFieldErrors, showPartErrors } from "../../forms/errors.js";
 import { textField } from "../../forms/field.js";
 import { stack } from "../../forms/layout.js";
@@ -12,7 +12,7 @@ import { fill, h } from "../../lib/dom.js";
 
 /** `onChange` is called when a tuned hyperparameter is added or removed. */
 export function optimizerCard(catalog, initial, onChange) {
-  const choice = new CatalogChoice("optimizer", optimizerEntries(catalog));
+  const choice = new CatalogChoice("optimizer", optimizerEntries(catalog), { unlisted: unlistedEntry });
   const label = textField("label", { help: "Shown in tables; derived from the configuration if empty." });
   const errorText = h("p", { class: "wrong" });
   const space = new SearchSpace({

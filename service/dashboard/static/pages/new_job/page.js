@@ -3,7 +3,7 @@
 import { code, pageHead, section, folded } from "../../components/layout.js";
 import { warningTexts } from "../../components/states.js";
 import { CatalogChoice } from "../../forms/catalog_choice.js";
-import { optimizerEntries } from "../../forms/optimizer_entries.js";
+import { optimizerEntries, unlistedEntry } from "../../forms/optimizer_entries.js";
 import { DryRunForm, parseObject } from "../../forms/dry_run_form.js";
 import { fieldGrid } from "../../forms/layout.js";
 import { schemaField } from "../../forms/schema_field.js";
@@ -68,7 +68,7 @@ function jobFields(catalog, schemas) {
   const main = MAIN_FIELDS.map(make);
   const tags = tagsField();
   const more = MORE_FIELDS.map(make);
-  const optimizer = new CatalogChoice("optimizer", optimizerEntries(catalog));
+  const optimizer = new CatalogChoice("optimizer", optimizerEntries(catalog), { unlisted: unlistedEntry });
   return { main, tags, more, training: new TrainingFields(catalog, [...main, tags, ...more], { optimizer }) };
 }
 
