@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from service.code import checks, versions
+from service.code import checks, isolation, versions
 from service.config import settings
 from service.jobs.claims import Claim
 from service.specs.catalog.declaration import Declaration
@@ -33,6 +33,8 @@ def code_of(claim: Claim, give_up: Callable[[], bool]) -> tuple[messages.Code, .
         return ()
     if settings().uploaded_code == "off":
         raise CodeUnavailable(unable="this worker runs no uploaded code (KOTRAIN_UPLOADED_CODE is off)")
+    if settings().uploaded_code == "confined" and (why := isolation.missing()) is not None:
+        raise CodeUnavailable(unable=f"this worker cannot isolate uploaded code: {why}")
     rows = retry_while_database_is_down(lambda session: versions.used_by(session, optimizer), give_up)
     if rows is None:
         return None

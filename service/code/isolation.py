@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import os
 import platform
+import re
 import resource
 import signal
 import struct
@@ -28,7 +29,7 @@ from service.datasets.uploads import confinement
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _NEW_USER, _NEW_NETWORK, _NEW_IPC, _NEW_PROCESSES = 0x10000000, 0x40000000, 0x08000000, 0x20000000  # <linux/sched.h>
 _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 4, 22, 2  # <linux/prctl.h>
-_CAPABILITY_VERSION = 0x20080522  # <linux/capability.h>
+_CAPABILITY_VERSION, _CAP_DAC_READ_SEARCH = 0x20080522, 2  # <linux/capability.h>
 
 MAX_THREADS = 512
 """Threads and processes of a job."""
@@ -233,6 +234,12 @@ def _drop_capabilities() -> None:
         raise OSError(ctypes.get_errno(), "capset")
 
 
+def _reads_everything() -> bool:
+    """Whether this process reads files with a capability, which an isolated process loses."""
+    (effective,) = re.findall(r"(?m)^CapEff:\s*([0-9a-f]+)", Path("/proc/self/status").read_text())
+    return bool(int(effective, 16) >> _CAP_DAC_READ_SEARCH & 1)
+
+
 @cache
 def missing() -> str | None:
     """Why processes cannot be isolated on this machine; None if they can."""
@@ -247,4 +254,6 @@ def missing() -> str | None:
     tried = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=False)
     if tried.returncode == 0:
         return None
+    if os.geteuid() != 0 and _reads_everything():
+        return "Python or kotrain can be read by root only: install them where all users can read them"
     return (tried.stderr.strip().splitlines() or [f"a try ended with status {tried.returncode}"])[-1]

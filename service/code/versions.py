@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Text, delete, func, or_, select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from service.code.reader import declare
@@ -159,7 +160,7 @@ def view_all(
 
 def newest(session: Session) -> Sequence[CodeVersion]:
     """The newest version of each name, at most `MAX_VERSIONS`, in the order of the names."""
-    query = select(CodeVersion).distinct(CodeVersion.user_id, CodeVersion.name)
+    query = select(CodeVersion).ext(distinct_on(CodeVersion.user_id, CodeVersion.name))
     query = query.order_by(CodeVersion.user_id, CodeVersion.name, CodeVersion.id.desc()).limit(MAX_VERSIONS)
     return sorted(session.scalars(query), key=lambda row: row.version)
 

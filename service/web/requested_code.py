@@ -20,7 +20,11 @@ async def _look_up(request: Request) -> None:
 
     The body is validated in the event loop, which must not wait for the database.
     """
-    names = {text for text in _strings(await request.json()) if uploaded.is_uploaded(text)}
+    try:
+        document = await request.json()
+    except ValueError:  # the validation says so
+        return
+    names = {text for text in _strings(document) if uploaded.is_uploaded(text)}
     if names:
         uploaded.REQUESTED.set(await run_in_threadpool(versions.resolve, sorted(names)[:MAX_NAMES]))
 

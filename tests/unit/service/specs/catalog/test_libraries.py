@@ -63,7 +63,7 @@ def test_refused_optimizer_is_refused_with_its_reason(declared):
     [
         ("pytorch_optimizer/sopa", "/optimizer/name", "unknown optimizer 'pytorch_optimizer/sopa' (did you mean"),
         ({"name": "torch/", "params": {}}, "/optimizer/name", "unknown optimizer 'torch/'"),
-        ("nothing/soap", "/optimizer", "unknown optimizer 'nothing/soap'"),
+        ("nothing/soap", "/optimizer/name", "unknown optimizer 'nothing/soap'"),
         ({"name": "pytorch_optimizer/soap", "params": {"lr": 0}}, "/optimizer/params/lr", "greater than 0"),
         ({"name": "pytorch_optimizer/soap", "params": {"lr": "x"}}, "/optimizer/params/lr", "valid number"),
         (
