@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from service.code.reader import declare
 from service.code.source import is_available
+from service.config import settings
 from service.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
 from service.specs.catalog import uploaded
 from service.specs.catalog.declaration import Declaration
@@ -102,8 +103,8 @@ def _named(names: Iterable[str]) -> Any:
 
 
 def find(name: str) -> Declaration | None:
-    """The declaration of a version, or of the newest one; None if there is none."""
-    return resolve({name}).get(name)
+    """The declaration of a version, or of the newest one; None if there is none, or no database."""
+    return resolve({name}).get(name) if settings().database_url else None
 
 
 def resolve(names: Iterable[str]) -> Mapping[str, Declaration]:
