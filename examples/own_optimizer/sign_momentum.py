@@ -8,7 +8,13 @@ SPACE = {"lr": {"log_uniform": [1e-4, 1e-2]}, "beta": {"choice": [0.8, 0.9, 0.95
 
 
 class SignMomentum(Optimizer):
-    """Sign descent on an average of the gradients."""
+    """Sign descent on an average of the gradients.
+
+    Args:
+        lr: Learning rate.
+        beta: Decay of the average.
+        weight_decay: Decoupled weight decay.
+    """
 
     # Every parameter after the first one needs a default; types come from annotations.
     def __init__(self, params, lr: float = 1e-3, beta: float = 0.9, weight_decay: float = 0.0):

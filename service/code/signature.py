@@ -27,6 +27,7 @@ class Signature:
         function: the function.
         is_method: whether it has a parameter `self`.
         constants: values that the module assigns to names.
+        descriptions: parameter -> what the docstring says of it.
         invalid: makes the error of a problem at a node.
     """
 
@@ -34,6 +35,7 @@ class Signature:
     function: ast.FunctionDef
     is_method: bool
     constants: Mapping[str, ast.expr]
+    descriptions: Mapping[str, str]
     invalid: Callable[[str, ast.AST], Invalid]
 
     def parameters(self) -> tuple[Parameter, ...]:
@@ -72,7 +74,11 @@ class Signature:
             raise self.invalid(f"'{argument.arg}' cannot be the name of a parameter", argument)
         value = self._default(argument, default)
         choices, kinds, is_optional = self._annotation(argument)
-        common: dict[str, Any] = {"name": argument.arg, "is_optional": is_optional or value is None}
+        common: dict[str, Any] = {
+            "name": argument.arg,
+            "is_optional": is_optional or value is None,
+            "description": self.descriptions.get(argument.arg, ""),
+        }
         if choices:
             if value is not None and value not in choices:
                 raise self.invalid(f"the default of '{argument.arg}' is not one of its values", argument)

@@ -23,6 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 from service.code.signature import Signature
 from service.errors import Invalid
 from service.specs.catalog.declaration import Declaration, Need, Parameter
+from service.specs.docstrings import parameter_texts
 from service.specs.search_space import MAX_PARAMETERS, Range, Space
 from service.specs.text import counted, listed
 from service.validation import field_errors
@@ -221,7 +222,9 @@ class _Module:
         """The function whose parameters are the optimizer's."""
         is_class = isinstance(definition, ast.ClassDef)
         function = self._constructor(definition)
-        return Signature(definition.name, function, is_class, self.constants, self._invalid)
+        texts = [ast.get_docstring(node) or "" for node in (definition, function)]
+        descriptions = parameter_texts("\n".join(_printable(text) for text in texts))
+        return Signature(definition.name, function, is_class, self.constants, descriptions, self._invalid)
 
     def _constructor(self, definition: Definition) -> ast.FunctionDef:
         if isinstance(definition, ast.FunctionDef):
@@ -240,8 +243,7 @@ class _Module:
     def title(self, definition: Definition) -> str:
         """The first line of the docstring of the optimizer, or of the file."""
         text = ast.get_docstring(definition) or ast.get_docstring(self._tree) or ""
-        line = text.strip().partition("\n")[0].strip().rstrip(".")
-        return "".join(character for character in line if character.isprintable())[:160]
+        return _printable(text.strip().partition("\n")[0].strip().rstrip("."))[:160]
 
     def needs(self, definition: Definition) -> tuple[Need, ...]:
         """What the optimizer needs from the training loop."""
@@ -298,3 +300,8 @@ def is_available(module: str) -> bool:
     """Whether uploaded code may import a module."""
     package = module.partition(".")[0]
     return package in sys.stdlib_module_names or package in PACKAGES
+
+
+def _printable(text: str) -> str:
+    """The text without characters that would change or hide what stands around it."""
+    return "".join(character for character in text if character.isprintable() or character == "\n")

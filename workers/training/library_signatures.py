@@ -12,6 +12,7 @@ from typing import Any, Literal
 from torch.optim import Optimizer
 
 from service.specs.catalog.declaration import BASE_PARAMETERS, Declaration, Parameter
+from service.specs.docstrings import first_sentence, parameter_texts
 
 TECHNICAL = {"foreach", "fused", "capturable", "differentiable", "maximize", "seed", "process_group"}
 """Parameters that are left at their defaults: they change speed, not results, or train in the wrong direction."""
@@ -63,7 +64,7 @@ def describe(name: str, optimizer: type[Optimizer]) -> Declaration:
     if wraps:
         required = []
     hints = _hints(optimizer)
-    texts = _parameter_texts(inspect.getdoc(optimizer) or "")
+    texts = parameter_texts(inspect.getdoc(optimizer) or "")
     options = _options(name, optimizer)
     parameters = [
         parameter
@@ -133,12 +134,7 @@ def _title(optimizer: type[Optimizer]) -> str:
     """The first sentence of the docstring."""
     paragraph = (inspect.getdoc(optimizer) or "").strip().split("\n\n")[0]
     text = re.sub(r"\s*\n\s*(?=[A-Z])", ". ", paragraph)  # a line that begins with a capital begins a sentence
-    return _sentence(text)[:160] or optimizer.__name__
-
-
-def _sentence(text: str) -> str:
-    """The first sentence of a text, without its period."""
-    return re.split(r"\.(?:\s+(?=[A-Z])|\s*$)", " ".join(text.split()), maxsplit=1)[0].rstrip(".:")
+    return first_sentence(text)[:160] or optimizer.__name__
 
 
 def _source(text: str) -> str:
@@ -146,12 +142,3 @@ def _source(text: str) -> str:
         r"https?://(?:www\.)?(?:arxiv\.org|openreview\.net|proceedings\.[\w.]+|jmlr\.org)/[^\s>)`]+", text
     )
     return found.group() if found else ""
-
-
-def _parameter_texts(text: str) -> dict[str, str]:
-    """Parameter -> the first sentence about it in a docstring."""
-    found: dict[str, str] = {}
-    for match in re.finditer(r"^ {2,}(\w+)\s*(?:\([^\n]*\))?\s*:\s*((?:[^\n]+\n?)(?:^ {6,}[^\n]+\n?)*)", text, re.M):
-        name, words = match[1], " ".join(match[2].split())
-        found.setdefault(name, _sentence(re.split(r"\s*\(default", words, maxsplit=1)[0])[:160])
-    return found

@@ -50,14 +50,14 @@ def test_reads_choices_constants_space_needs_and_title():
     declared = declaration(
         HEAD
         + "RATE = 0.3\nSPACE = {'lr': {'log_uniform': [0.01, 1.0]}}\nNEEDS = ['closure']\n"
-        + "class Mine(torch.optim.SGD):\n    '''My method.\n\n    More.'''\n"
+        + "class Mine(torch.optim.SGD):\n    '''My method.\n\n    Args:\n        lr: The rate. More.\n    '''\n"
         + "    def __init__(self, params, lr: float = RATE, mode: Literal['a', 'b'] = 'b'): ...\n"
         + "    def train(self): ...\n    def eval(self): ...\n"
     )
     assert declared.title == "My method"
     assert declared.needs == ("closure", "modes")
     assert declared.space == {"lr": {"log_uniform": [0.01, 1.0]}}
-    assert declared.parameters[0].default == 0.3
+    assert (declared.parameters[0].default, declared.parameters[0].description) == (0.3, "The rate")
     assert declared.parameters[1].choices == ("a", "b")
     assert declared.params_model().model_dump() == {"lr": 0.3, "mode": "b"}
 
