@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from sqlalchemy.orm import Session
@@ -47,6 +47,8 @@ class Outcome:
     memory_bytes: int = 0
     """Memory limit of its processes, and what they used when last measured; both without the training engine."""
     used_bytes: int = 0
+    checkpoints: set[str] = field(default_factory=set)
+    """Names of the files of its checkpoints."""
     excess: str | None = None
     """What uploaded code used too much of."""
     unable: str | None = None

@@ -1,10 +1,11 @@
-"""The folder that uploaded code may write to: its size, and what is left of it when the job ends."""
+"""The folder that uploaded code may write to: whether there is too much in it, and its removal when the job ends."""
 
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 from service.specs.quantities import size
@@ -14,39 +15,35 @@ MAX_FILES = 10_000
 
 
 def excess(folder: Path) -> str | None:
-    """What is wrong if there is too much in the folder."""
-    used = 0
-    for files, entry in enumerate(_entries(folder), 1):
-        used += entry.stat(follow_symlinks=False).st_blocks * 512
-        if files > MAX_FILES:
-            return f"it wrote more than {MAX_FILES:,} files"
-        if used > MAX_BYTES:
-            return f"it wrote more than {size(MAX_BYTES)}"
-    return None
-
-
-def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """All files and folders below a folder that changes meanwhile."""
+    """What is wrong if there is too much in the folder, or something that cannot be counted."""
+    used = files = 0
     waiting = [str(folder)]
     while waiting:
         try:
-            with os.scandir(waiting.pop()) as found:
-                for entry in found:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    files += 1
+                    with suppress(FileNotFoundError):
+                        used += entry.stat(follow_symlinks=False).st_blocks * 512
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append(entry.path)
-                    yield entry
-        except FileNotFoundError:
+                    if files > MAX_FILES:
+                        return f"it wrote more than {MAX_FILES:,} files"
+                    if used > MAX_BYTES:
+                        return f"it wrote more than {size(MAX_BYTES)}"
+        except FileNotFoundError:  # removed meanwhile
             continue
+        except OSError as error:
+            return f"it made a folder that cannot be read ({error.strerror})"
+    return None
 
 
-def clear(folder: Path) -> None:
-    """Delete everything but checkpoints, and the folder itself if it is empty then."""
-    if not folder.exists():
-        return
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        elif path.suffix != ".pt":
-            path.unlink(missing_ok=True)
-    if not any(folder.iterdir()):
-        folder.rmdir()
+def clear(folder: Path, keep: Collection[str]) -> None:
+    """Delete everything but these files, and the folder itself if it is empty then."""
+    with suppress(FileNotFoundError):
+        rest = [str(path) for path in folder.iterdir() if path.name not in keep or path.is_dir()]
+        if rest:  # by programs that do not mind depth
+            subprocess.run(["chmod", "-R", "u+rwX", "--", *rest], capture_output=True, check=False)
+            subprocess.run(["rm", "-rf", "--", *rest], capture_output=True, check=False)
+        if not any(folder.iterdir()):
+            folder.rmdir()

@@ -103,7 +103,7 @@ def _run(claim: Claim, host: Host, state: AttemptState, outcome: Outcome) -> Non
             if resume is not None:
                 store().forget(resume)
             if code:
-                own_folder.clear(assignment.folder)
+                own_folder.clear(assignment.folder, outcome.checkpoints)
 
 
 def _monitor(
@@ -121,7 +121,7 @@ def _measure(claim: Claim, host: Host, state: AttemptState, outcome: Outcome, as
     """Replace the results that uploaded code reports by those of a process that does not execute the code."""
     summary = outcome.summary
     assert summary is not None
-    measuring = Outcome(memory_bytes=outcome.memory_bytes)
+    measuring = Outcome(memory_bytes=outcome.memory_bytes, checkpoints=outcome.checkpoints)
     measurement = replace(assignment, ended=summary)
     _monitor(Process(entry.measure_job, measurement), claim, host, state, measuring, measurement)
     if measuring.measured is None:  # it failed or was stopped
@@ -247,6 +247,7 @@ class _Monitor:
                 if self._claim.attempt > 1:
                     self._begin(step, reported)
             case messages.Checkpoint(step, file, size_bytes, sha256, seconds):
+                self._outcome.checkpoints.add(file)
                 name = name_of(self._claim.job_id, self._claim.attempt, file)
                 self._uploads.add(Written(step, name, size_bytes, sha256, seconds))
             case messages.Note(text):

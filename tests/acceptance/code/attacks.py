@@ -59,6 +59,15 @@ ATTACKS = {
         "for n in range(20_000):\n    open(str(n), 'w').close()\nwhile True:\n    time.sleep(1)",
         "more than 10,000 files",
     ),
+    "make a folder that cannot be read": Attack(
+        "os.mkdir('a')\nos.mkdir('a/b')\nos.chmod('a', 0)\nraise RuntimeError('made')", "made"
+    ),
+    "make deep folders": Attack(
+        "for _ in range(3000):\n    os.mkdir('a')\n    os.chdir('a')\nwhile True:\n    time.sleep(1)",
+        "cannot be read (File name too long)",
+    ),
+    "leave files": Attack("open('99.pt', 'w').write('x')\nos.mkdir('b\\nc')\nraise RuntimeError('left')", "left"),
+    "use memory that is not counted": Attack("os.memfd_create('x')", DENIED),
     # other processes
     "see other processes": Attack("os.listdir('/proc')", DENIED),
     "read the worker's environment": Attack("open('/proc/{worker}/environ').read()", DENIED),

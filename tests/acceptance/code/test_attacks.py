@@ -54,6 +54,7 @@ def test_hostile_files_end_their_job_alone(api, worker, servers, subtests):
     assert not (settings().home / "pwned").exists()
     assert subprocess.run(["pgrep", "-f", "kotrain-stray"], capture_output=True).stdout == b""
     assert len(worker.log()) < 5_000_000
+    assert not [path for path in (settings().home / "files").rglob("*") if path.is_file()]
 
 
 def test_endless_import_ends_when_its_job_is_cancelled(api, worker):
