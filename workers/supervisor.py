@@ -70,17 +70,17 @@ def supervise(claim: Claim, host: Host, heartbeat_thread: HeartbeatThread) -> bo
 def _run(claim: Claim, host: Host, state: AttemptState, outcome: Outcome) -> None:
     with host.slot(on_gpu=claim.spec.get("device") != "cpu") as gpu:
         try:
-            resume = _checkpoint(claim, host, state) if claim.attempt > 1 else None
-        except Absent as absence:
-            outcome.unable = f"{claims.WAITS}: {absence}, on worker {host.id}"
-            return
-        try:
             code = code_of(claim, host.draining.is_set)
         except CodeUnavailable as problem:
             outcome.unable, outcome.failure = problem.unable, problem.failure
             return
         if code is None:
             raise Interrupted(Interruption.DRAIN)
+        try:
+            resume = _checkpoint(claim, host, state) if claim.attempt > 1 else None
+        except Absent as absence:
+            outcome.unable = f"{claims.WAITS}: {absence}, on worker {host.id}"
+            return
         most = host.job_memory.limit_bytes
         memory_bytes = outcome.memory_bytes = min(claim.memory_limit_bytes or most, most)
         assignment = messages.Assignment(
