@@ -109,6 +109,7 @@ def check(pipe: Connection, task: CodeCheck) -> None:
             return
     limit: memory.Limit | None = None
     try:
+        os.nice(10)  # jobs come first
         torch.set_num_threads(task.threads)
         limit = memory.Limit(task.memory_bytes, task.threads)
         results = conformance.check(uploaded.candidate(task.code))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -13,15 +14,45 @@ from service.config import settings
 from service.specs.catalog.declaration import Declaration
 from service.storage.database import transaction
 from workers import entry, messages, own_folder
+from workers.heartbeat import is_away
 from workers.host import Host
 from workers.process import Process
 
 log = logging.getLogger(__name__)
 
-SECONDS = 120.0
+SECONDS = 60.0
 """Time for all checks; a usual optimizer takes two to five."""
 MEMORY_BYTES = 2**31
-POLL_SECONDS = 0.2
+POLL_SECONDS, STOP_SECONDS = 0.2, 10.0
+
+
+class CodeCheckThread(threading.Thread):
+    """Tests uploaded code, one version at a time, beside the slots: code that hangs must not keep jobs waiting."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(name="code check", daemon=True)
+        self._host = host
+        self._woken = threading.Event()
+
+    def wake(self) -> None:
+        """Look for a version to test now."""
+        self._woken.set()
+
+    def stop(self) -> None:
+        """End the thread; `draining` of its host is set."""
+        self.wake()
+        self.join(STOP_SECONDS)
+
+    def run(self) -> None:
+        """Test versions when woken, and every `maintenance_seconds`."""
+        while not self._host.draining.is_set():
+            try:
+                while not self._host.draining.is_set() and check_one(self._host):
+                    pass
+            except Exception as error:  # the thread must survive any error
+                log.warning("test of uploaded code postponed: %s", error, exc_info=not is_away(error))
+            self._woken.wait(settings().maintenance_seconds)
+            self._woken.clear()
 
 
 def check_one(host: Host) -> bool:

@@ -15,7 +15,6 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from service.code import checks
 from service.comparisons.running import running
 from service.config import settings
 from service.errors import KotrainError
@@ -71,7 +70,6 @@ class Maintenance(threading.Thread):
             return
         with transaction() as session:
             eligible = claims.count_eligible(session, idle, has_cuda=self._host.has_cuda)
-            eligible = min(idle, eligible + checks.count_due(session))
         if eligible:
             queue.wake(queue.queue_of(self._host.id), times=eligible)
 

@@ -15,7 +15,7 @@ from service.jobs import claims, queue
 from service.storage import schema_version
 from service.storage.database import tag_connections, transaction
 from service.storage.schema_version import Incompatible
-from workers.code_check import check_one
+from workers.code_check import CodeCheckThread
 from workers.heartbeat import HeartbeatThread, retry_while_database_is_down
 from workers.host import Host, this_host
 from workers.maintenance import Maintenance, RetentionThread, register, sign_off
@@ -25,15 +25,14 @@ from workers.supervisor import supervise
 log = logging.getLogger(__name__)
 
 
-def make_task(host: Host, heartbeat_thread: HeartbeatThread) -> None:
+def make_task(host: Host, heartbeat_thread: HeartbeatThread, code_checks: CodeCheckThread) -> None:
     """Define the Celery task `work`."""
 
     @queue.celery().task(name=queue.TASK)  # type: ignore[untyped-decorator] # Celery ships no types
     def work() -> None:
+        code_checks.wake()
         while not host.draining.is_set():
             try:
-                if check_one(host):
-                    continue
                 with transaction() as session:
                     claim = claims.claim(session, host.id, has_cuda=host.has_cuda)
             except SQLAlchemyError as error:
@@ -73,16 +72,19 @@ def serve() -> int:
         log.error("%s", "; ".join(too_little))
         return 1
     heartbeat_thread, maintenance, retention_thread = HeartbeatThread(host.id), Maintenance(host), RetentionThread()
-    make_task(host, heartbeat_thread)
+    code_checks = CodeCheckThread(host)
+    make_task(host, heartbeat_thread, code_checks)
     _connect_signals(host)
     register(host)
     heartbeat_thread.start()
     maintenance.start()
     retention_thread.start()
+    code_checks.start()
     worker = _celery_worker(host)
     log.info("worker %s: %d slots, devices %s", host.id, host.slots, host.devices)
     worker.start()
     host.draining.set()
+    code_checks.stop()
     maintenance.stop()
     retention_thread.stop()
     heartbeat_thread.stop()

@@ -7,7 +7,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, func, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from service.code.schemas import Check
 from service.storage.tables import CodeVersion
@@ -23,20 +23,25 @@ def _is_due() -> ColumnElement[bool]:
 
 
 def claim(session: Session) -> CodeVersion | None:
-    """The oldest version to test, which no other worker will test for `RETRY`; None if there is none."""
-    oldest = select(CodeVersion.id).where(_is_due()).order_by(CodeVersion.id).limit(1).with_for_update(skip_locked=True)
+    """The next version to test, which no other worker will test for `RETRY`; None if there is none.
+
+    It is the oldest one of the user who waits for the fewest, so that nobody keeps others waiting by many uploads.
+    """
+    other = aliased(CodeVersion)
+    waiting = (
+        select(func.count(other.id))
+        .where(other.user_id == CodeVersion.user_id, other.checks.is_(None))
+        .correlate(CodeVersion)
+        .scalar_subquery()
+    )
+    due = select(CodeVersion.id).where(_is_due()).order_by(waiting, CodeVersion.id).limit(1)
     statement = (
         update(CodeVersion)
-        .where(CodeVersion.id == oldest.scalar_subquery())
+        .where(CodeVersion.id == due.with_for_update(skip_locked=True).scalar_subquery())
         .values(checking_since=func.clock_timestamp())
         .returning(CodeVersion)
     )
     return session.scalar(statement)
-
-
-def count_due(session: Session) -> int:
-    """Number of versions to test."""
-    return session.scalar(select(func.count(CodeVersion.id)).where(_is_due())) or 0
 
 
 def store(session: Session, id_: UUID, results: Sequence[Check] | None) -> None:

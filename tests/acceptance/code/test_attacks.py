@@ -57,8 +57,11 @@ def test_hostile_files_end_their_job_alone(api, worker, servers, subtests):
     assert not [path for path in (settings().home / "files").rglob("*") if path.is_file()]
 
 
-def test_endless_import_ends_when_its_job_is_cancelled(api, worker):
+def test_endless_imports_end_with_their_job_and_keep_no_other_one_waiting(api, worker):
     lab = Lab(api)
+    for number in range(3):  # more than the worker has slots; their conformance tests do not end either
+        upload(api, "endless", MODULE.format(attempt=f"x = {number}\n{ENDLESS}"))
+    assert lab.ended(lab.submit(SHORT))["status"] == "succeeded"
     job_id = lab.submit(SHORT, optimizer=upload(api, "endless", MODULE.format(attempt=ENDLESS)), time_limit_seconds=1.0)
     job = lab.ended(job_id)
     assert (job["status"], job["reason"]) == ("failed", "timed_out")
