@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated
 import typer
 
 from kotrain.output import Json, note, say
+from service.specs.patterns import CODE_NAME, WORDS
 
 app = typer.Typer(help="Upload optimizers of your own, list, show, compare and delete them.")
 Name = Annotated[
@@ -32,6 +34,8 @@ def add(
     from kotrain import code_tables, tables
     from kotrain.client import Client
 
+    if name is None and not re.fullmatch(CODE_NAME, file.stem):
+        raise typer.BadParameter(f"give a NAME after the file: '{file.stem}' {WORDS[f'^{CODE_NAME}$']}")
     with Client() as client:
         detail = client.add_code(file, name)
     say(detail) if as_json else tables.console().print(code_tables.detail(detail))

@@ -16,9 +16,9 @@ from service.code.schemas import CodeDetail, CodeView
 
 def versions(listed: Sequence[CodeView]) -> Table:
     """One row per version."""
-    table = plain("name", "title", "uploaded")
+    table = plain("name", "title", "test", "uploaded")
     for version in listed:
-        table.add_row(version.name, Text(version.title), local_time(version.created_at))
+        table.add_row(version.name, Text(version.title), version.outcome or "-", local_time(version.created_at))
     return table
 
 

@@ -128,7 +128,11 @@ def _isolate(pipe: Connection, assignment: Assignment) -> None:
     os.setsid()
     assignment.folder.mkdir(parents=True, exist_ok=True)
     located = locate(assignment.spec["dataset"]["name"], assignment.data_dir)
-    readable = [located.root] if located else []
+    readable: list[Path] = []
+    if located:  # its folder, or its files if that is the folder of all data sets
+        is_alone = located.root != assignment.data_dir
+        files = (file for part in located.layout.parts for file in located.files(part))
+        readable += [located.root] if is_alone else files
     if assignment.resume is not None:
         readable.append(assignment.resume)
     isolation.isolate(isolation.Limits(tuple(readable), assignment.folder, (pipe.fileno(),)))
@@ -230,7 +234,7 @@ class _Messenger:
 
 def _cut(text: str) -> str:
     """The end of a text that is too long for a message, with escapes for halves of characters from file names."""
-    return text[-TRACEBACK_CHARACTERS:].encode("utf-8", "backslashreplace").decode()
+    return text[-TRACEBACK_CHARACTERS:].encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
 def _failure(error: BaseException, limit: memory.Limit | None) -> tuple[Reason, str]:
@@ -256,7 +260,8 @@ def _reason_of(error: BaseException) -> Reason:
 
 def _describe(error: BaseException) -> str:
     """The end of the traceback; a single sentence for an invalid job or if memory ran out."""
-    if type(error) in (ValueError, ValidationError):  # the latter: accepted by another version of kotrain
+    # A ValidationError: accepted by another version of kotrain.
+    if type(error) in (ValueError, ValidationError) and str(error):
         return str(error)
     if failures.is_out_of_memory(error):
         return f"out of memory: {_sentence(error)}"

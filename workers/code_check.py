@@ -65,7 +65,11 @@ def check_one(host: Host) -> bool:
     if row is None:
         return False
     code = messages.Code(Declaration.model_validate(row.declaration), row.file, row.source)
-    results = _run(code, host)
+    try:
+        results = _run(code, host)
+    except Exception as error:
+        log.exception("code %s: the test failed", row.version)
+        results = [_failed(f"the test failed: {type(error).__name__}")]
     log.info("code %s: %s", row.version, "not tested" if results is None else f"{len(results)} checks")
     with transaction() as session:
         checks.store(session, row.id, results)
@@ -98,11 +102,24 @@ def _run(code: messages.Code, host: Host) -> list[Check] | None:
         own_folder.clear(folder, ())
     match answer:
         case messages.Checked(found):
-            return [Check(name=name, outcome=outcome, text=text) for name, outcome, text in found]
-        case messages.Unable() | messages.NoEngine():
+            return _believable([Check(name=name, outcome=outcome, text=text) for name, outcome, text in found])
+        case messages.NoEngine():
             return None
-        case messages.Failure(_, text):
-            problem = text.strip().splitlines()[-1]
+        case messages.Failure(_, text) | messages.Unable(text):
+            problem = text
         case _ if has_ended:
             problem = f"ends the process with status {code_of_end}"
-    return [Check(name="construct", outcome="fail", text=problem or "fails")]
+    return [_failed(problem or "fails")]
+
+
+def _believable(results: list[Check]) -> list[Check]:
+    """The results, unless some are missing: the process that sends them has executed the code."""
+    names = tuple(result.name for result in results)
+    is_complete = names == checks.NAMES or (names == checks.NAMES[:1] and results[0].outcome == "fail")
+    return results if is_complete else [_failed("the results of the test are incomplete")]
+
+
+def _failed(text: str) -> Check:
+    """The result of a test that did not come to an end; the last line of a traceback says why."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return Check(name=checks.NAMES[0], outcome="fail", text=lines[-1] if lines else "fails")

@@ -26,12 +26,17 @@ MAX_SECONDS = 1e9
 Step = Annotated[int, Meta(ge=0, le=MAX_STEP)]
 Size = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Seconds = Annotated[float, Meta(ge=0, le=MAX_SECONDS)]
-Text = Annotated[str, Meta(max_length=20_000)]
+NO_NUL = r"^[^\x00]*\Z"
+"""The database cannot store NUL."""
+Text = Annotated[str, Meta(max_length=20_000, pattern=NO_NUL)]
 MetricName = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+\Z")]
 Columns = tuple[list[Step], list[float], list[Seconds]]
 """Steps, values and wall-clock seconds of points, of equal lengths; steps increase."""
 Environment = Annotated[
-    dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=1000)] | int | float | bool | None],
+    dict[
+        Annotated[str, Meta(max_length=64, pattern=NO_NUL)],
+        Annotated[str, Meta(max_length=1000, pattern=NO_NUL)] | int | float | bool | None,
+    ],
     Meta(max_length=64),
 ]
 """Versions and devices of a run, flat."""
@@ -69,7 +74,7 @@ class Checkpoint(Message, frozen=True):
     step: Step
     file: Annotated[str, Meta(pattern=r"^[0-9]{1,19}\.pt\Z")]
     size_bytes: Size
-    sha256: Annotated[str, Meta(max_length=64)]
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
     seconds: Seconds
 
 

@@ -41,6 +41,7 @@ def excess(folder: Path) -> str | None:
 def clear(folder: Path, keep: Collection[str]) -> None:
     """Delete everything but these files, and the folder itself if it is empty then."""
     with suppress(FileNotFoundError):
+        folder.chmod(0o700)
         rest = [str(path) for path in folder.iterdir() if path.name not in keep or path.is_dir()]
         if rest:  # by programs that do not mind depth
             subprocess.run(["chmod", "-R", "u+rwX", "--", *rest], capture_output=True, check=False)

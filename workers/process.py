@@ -120,7 +120,11 @@ class Process:
                         os.write(2, text + dropped)
 
     def kill(self) -> None:
-        """Kill the process and its descendants."""
+        """Kill the process and its descendants, also those that have left its group."""
+        with contextlib.suppress(psutil.Error):
+            for descendant in psutil.Process(self.pid).children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    descendant.kill()
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         with contextlib.suppress(ProcessLookupError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -104,6 +105,8 @@ def _run(claim: Claim, host: Host, state: AttemptState, outcome: Outcome) -> Non
                 store().forget(resume)
             if code:
                 own_folder.clear(assignment.folder, outcome.checkpoints)
+                with suppress(OSError):  # it has checkpoints
+                    assignment.folder.parent.rmdir()
 
 
 def _monitor(

@@ -9,9 +9,24 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session, aliased
 
-from service.code.schemas import Check
+from service.code.schemas import Check, Outcome
 from service.storage.tables import CodeVersion
 
+NAMES = (
+    "construct",
+    "training",
+    "quadratic",
+    "evaluation",
+    "repeatability",
+    "resume",
+    "random_state",
+    "frozen",
+    "empty",
+    "half",
+    "schedule",
+    "cost",
+)
+"""The checks of `workers.training.conformance`, in their order."""
 RETRY = timedelta(minutes=5)
 """A test without a result is repeated after this time: its worker was lost, or could not run it."""
 
@@ -49,6 +64,12 @@ def store(session: Session, id_: UUID, results: Sequence[Check] | None) -> None:
     if results is not None:
         documents = [result.model_dump() for result in results]
         session.execute(update(CodeVersion).where(CodeVersion.id == id_).values(checks=documents))
+
+
+def outcome(row: CodeVersion) -> Outcome | None:
+    """The worst outcome; None until the test has run."""
+    found = {check["outcome"] for check in row.checks or ()}
+    return next((worst for worst in ("fail", "warning", "pass") if worst in found), None)
 
 
 def resumes(row: CodeVersion) -> bool:

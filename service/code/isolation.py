@@ -19,6 +19,7 @@ import struct
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -65,6 +66,7 @@ _FORBIDDEN = {
     "move_mount": (429, 429),
     "fsopen": (430, 430),
 }
+_PRCTL, _PR_SET_PDEATHSIG = (157, 167), 1
 _MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column above, <linux/audit.h>
 _X32 = 0x40000000  # numbers of the x32 system calls begin here
 _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06  # <linux/bpf_common.h>
@@ -75,7 +77,7 @@ def _program() -> bytes:
     """The filter: forbidden system calls, and all of other architectures, fail with EPERM."""
     column, architecture = _MACHINES[platform.machine()]
     numbers = [numbers[column] for numbers in _FORBIDDEN.values()]
-    deny = len(numbers) + 5  # index of the last instruction
+    deny = len(numbers) + 8  # index of the last instruction
     lines: list[tuple[int, int, int, int]] = [
         (_LOAD, 0, 0, 4),  # the architecture
         (_JUMP_EQUAL, 0, deny - 2, architecture),
@@ -83,7 +85,14 @@ def _program() -> bytes:
         (_JUMP_AT_LEAST, deny - 4, 0, _X32),
     ]
     lines += [(_JUMP_EQUAL, deny - len(lines) - index - 1, 0, number) for index, number in enumerate(numbers)]
-    lines += [(_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _DENY)]
+    lines += [  # not even the signal at the death of its parent may be changed
+        (_JUMP_EQUAL, 0, 2, _PRCTL[column]),
+        (_LOAD, 0, 0, 16),  # the first argument
+        (_JUMP_EQUAL, 1, 0, _PR_SET_PDEATHSIG),
+        (_RETURN, 0, 0, _ALLOW),
+        (_RETURN, 0, 0, _DENY),
+    ]
+    assert len(lines) == deny + 1
     return b"".join(struct.pack("<HBBI", *line) for line in lines)
 
 
@@ -128,8 +137,11 @@ _PACKAGES = ("service", "workers", "ko", "kotrain", "migrations")
 def _readable() -> set[Path]:
     """Interpreter, libraries, and what they read of the system."""
     own = [Path(__file__).resolve().parents[2] / name for name in _PACKAGES]
-    libraries = [Path(sysconfig.get_paths()[name]) for name in _PATHS] + [Path(sys.base_prefix, "lib")]
-    return {*map(Path, _SYSTEM), *libraries, *own}
+    libraries = [Path(sysconfig.get_paths()[name]) for name in _PATHS]
+    # torch's compiler starts Python and a C++ compiler.
+    python = [Path(sys.prefix, name) for name in ("bin", "pyvenv.cfg", "include")]
+    python += [Path(sys.base_prefix, name) for name in ("bin", "lib", "include")]
+    return {*map(Path, _SYSTEM), *libraries, *python, *own}
 
 
 @dataclass(frozen=True)
@@ -223,7 +235,10 @@ def _confine(limits: Limits) -> None:
     readable = {*_readable(), *limits.readable, own_process}
     if not confinement.confine(readable, limits.writable, devices):
         raise OSError("the kernel has no Landlock")
-    os.environ.update(TMPDIR=str(limits.writable), HOME=str(limits.writable), USER="code", LOGNAME="code")
+    folder = str(limits.writable)
+    os.environ.update(TMPDIR=folder, HOME=folder, USER="code", LOGNAME="code")
+    os.environ.update(TORCHINDUCTOR_CACHE_DIR=f"{folder}/inductor", TRITON_CACHE_DIR=f"{folder}/triton")
+    tempfile.tempdir = None  # else that of the forkserver
     os.chdir(limits.writable)
     _drop_capabilities()
     _filter_system_calls()

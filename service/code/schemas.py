@@ -13,11 +13,14 @@ CodeKind = Literal["optimizer"]
 """What uploaded code defines."""
 
 
+Outcome = Literal["pass", "warning", "fail"]
+
+
 class Check(Output):
     """What the conformance test found in one respect."""
 
     name: str
-    outcome: Literal["pass", "warning", "fail"]
+    outcome: Outcome
     text: str
 
 
@@ -29,6 +32,7 @@ class CodeView(Output):
     title: str = Field(description="First line of its docstring.")
     owner: str
     sha256: str = Field(description="SHA-256 of the file.")
+    outcome: Outcome | None = Field(description="Worst outcome of the conformance test; null until it has run.")
     created_at: datetime
 
 

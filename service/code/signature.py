@@ -8,8 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from service.errors import Invalid
 from service.specs.catalog.declaration import Parameter
+from service.validation import field_errors
 
 MAX_PARAMETERS = 64
 """Maximum number of an optimizer's parameters."""
@@ -67,7 +70,16 @@ class Signature:
                 f"parameter '{without[0].arg}' of {self.owner} has no default; jobs may omit every parameter",
                 without[0],
             )
-        return tuple(self._parameter(argument, defaults[argument.arg]) for argument in named)
+        return tuple(self._checked(argument, self._parameter(argument, defaults[argument.arg])) for argument in named)
+
+    def _checked(self, argument: ast.arg, parameter: Parameter) -> Parameter:
+        """The parameter. Raises Invalid if its default is outside its range: a learning rate of 0."""
+        try:
+            TypeAdapter(parameter.annotation).validate_python(parameter.value, strict=True)
+        except ValidationError as error:
+            detail = field_errors(error, parameter.value)[0].detail
+            raise self.invalid(f"the default of '{argument.arg}' is invalid: {detail}", argument) from None
+        return parameter
 
     def _parameter(self, argument: ast.arg, default: ast.expr) -> Parameter:
         if argument.arg.startswith("_") or argument.arg in ("name", "params"):
@@ -108,7 +120,9 @@ class Signature:
             value = ast.literal_eval(node)
         except (ValueError, TypeError, SyntaxError, RecursionError):
             raise self.invalid(
-                f"the default of '{argument.arg}' must be a literal, because nothing is executed to read it", argument
+                f"the default of '{argument.arg}' must be a literal or a constant of the file, because nothing is "
+                "executed to read it",
+                argument,
             ) from None
         is_known = value is None or isinstance(value, bool | int | float | str | tuple | list)
         if not is_known or (isinstance(value, float) and not math.isfinite(value)):

@@ -209,10 +209,12 @@ class _Module:
         if not classes:
             raise self._invalid(
                 f"defines no optimizer: write a subclass of {ROOT}, or a function {FACTORY}(model, ...) that returns "
-                "one"
+                "one, at the top level, with a base that is imported by its name"
             )
         bases = {self._full_name(base) for node in classes.values() for base in node.bases}
         leaves = [node for name, node in classes.items() if name not in bases]
+        if not leaves:
+            raise self._invalid(f"the optimizers {listed([*classes])} are derived from each other")
         if len(leaves) != 1:
             names = listed([*classes])
             raise self._invalid(f'defines {counted(len(leaves), "optimizer")} ({names}); name one: OPTIMIZER = "NAME"')

@@ -176,7 +176,8 @@ def remove(session: Session, user: User, name: str) -> None:
     """
     row = session.scalar(select(CodeVersion).where(CodeVersion.version == name).with_for_update(of=CodeVersion))
     if row is None:
-        raise NotFound(f"no uploaded code has the name '{name[:64]}'; give the version, as in ada/mine@3f2a9c71")
+        hint = "" if "@" in name else "; name the version to delete, as in ada/mine@3f2a9c71"
+        raise NotFound(f"no version of uploaded code has the name '{name[:64]}'{hint}")
     if row.user_id != user.id and not user.is_admin:
         raise Forbidden(f"code '{name}' belongs to {row.user.name}")
     of_base = Job.spec["optimizer"]["params"]["base"].astext == name

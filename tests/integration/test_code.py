@@ -136,7 +136,7 @@ def test_only_unused_versions_of_ones_own_are_deleted(api, bob):
     api.post("/v1/jobs", json=JOB | {"optimizer": used})
     assert "belongs to ada" in problem(bob.delete(f"/v1/code/{unused}"), 403)["detail"]
     assert "is used by 1 job" in problem(api.delete(f"/v1/code/{used}"), 409)["detail"]
-    assert "give the version" in problem(api.delete("/v1/code/ada/mine"), 404)["detail"]
+    assert "name the version to delete" in problem(api.delete("/v1/code/ada/mine"), 404)["detail"]
     assert api.delete(f"/v1/code/{unused}").status_code == 204
     problem(api.get(f"/v1/code/{unused}"), 404)
     assert "has been deleted" in problem(api.post("/v1/jobs", json=JOB | {"optimizer": unused}), 422)["detail"]

@@ -125,7 +125,10 @@ def _hand_over(home: Path, account: Account) -> None:
             folder.mkdir(mode=0o700, exist_ok=True)
         if not folder.exists() or folder.is_symlink():
             continue
-        own(folder, account, earlier)
+        try:
+            own(folder, account, earlier)
+        except RecursionError:
+            raise EmbeddedError(f"{folder} has too many levels of folders: delete the deepest with rm -rf") from None
         folder.chmod(0o700)
 
 

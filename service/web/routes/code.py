@@ -9,12 +9,12 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import Field
 
-from service.code import versions
+from service.code import checks, versions
 from service.code.reader import MAX_WAITING
 from service.code.schemas import Check, CodeChange, CodeDetail, CodeKind, CodeView
 from service.code.source import MAX_BYTES
 from service.code.support import support
-from service.errors import Forbidden
+from service.errors import Forbidden, Malformed
 from service.jobs import queue
 from service.specs.bodies import Label, Page
 from service.specs.catalog.declaration import Declaration, default_space
@@ -63,6 +63,7 @@ def _view(row: CodeVersion) -> CodeView:
         title=row.declaration["title"],
         owner=row.user.name,
         sha256=row.sha256,
+        outcome=checks.outcome(row),
         created_at=row.created_at,
     )
 
@@ -97,6 +98,8 @@ async def add(
     It becomes the newest version of USER/NAME; versions never change. The file is read, not executed: it must define
     a subclass of `torch.optim.Optimizer` or a function `make(model, ...)`, and each parameter needs a default.
     """
+    if request.headers.get("Content-Type", "").startswith("multipart/"):
+        raise Malformed("send the Python file itself as the body, not a form: curl --data-binary @mine.py")
     content = await request.body()
     file = (query.file or f"{query.name}.py").rpartition("/")[2]
 
@@ -152,6 +155,11 @@ def diff(session: Database, _: Caller, owner: Owner, name: Version, query: Annot
 
 
 @router.delete("/{owner}/{name}", status_code=204, summary="Delete a version of code")
-def remove(session: Database, user: Caller, owner: Owner, name: Version) -> None:
+def remove(
+    session: Database,
+    user: Caller,
+    owner: Owner,
+    name: Annotated[str, Path(examples=["mine@3f2a9c71"], description="Name and version.")],
+) -> None:
     """Delete a version of your own that no job and no running comparison uses; admins can delete any."""
     versions.remove(session, user, f"{owner}/{name}")

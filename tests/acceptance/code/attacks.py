@@ -49,6 +49,7 @@ ATTACKS = {
     "list temporary files": Attack("os.listdir('/tmp')", DENIED),
     "read the home of kotrain": Attack("os.listdir('{home}')", DENIED),
     "read the key of the owner": Attack("open('{home}/key').read()", DENIED),
+    "list the data sets": Attack("os.listdir('{home}/data')", DENIED),
     "write beside its folder": Attack("Path('{home}/files/mine').write_text('x')", DENIED),
     "overwrite a library": Attack("import torch; open(torch.__file__, 'a').write('x')", DENIED),
     "overwrite kotrain": Attack("open(sys.modules['workers'].__file__, 'a').write('x')", DENIED),
@@ -88,6 +89,9 @@ ATTACKS = {
         "for _ in range(200):\n    if os.fork() == 0:\n        time.sleep(60)\n        os._exit(0)\n"
         "while True:\n    time.sleep(1)",
         "processes; at most 64",
+    ),
+    "outlive its parent": Attack(
+        "assert ctypes.CDLL(None).prctl(1, 0, 0, 0, 0) == 0, 'cannot clear the signal'", "cannot clear the signal"
     ),
     "leave a process behind": Attack(
         "if os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n"
@@ -130,6 +134,7 @@ ATTACKS = {
         "ZeroDivisionError",
     ),
     "fail in a step": Attack("raise KeyError('mine')", "KeyError: 'mine'", at_step=True),
+    "raise nothing but its type": Attack("raise ValueError", "ValueError"),
     "return no optimizer": Attack("SGD.__new__ = lambda *a, **k: 7", "which is no torch.optim.Optimizer"),
 }
 

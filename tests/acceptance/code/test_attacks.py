@@ -38,6 +38,7 @@ def test_hostile_files_end_their_job_alone(api, worker, servers, subtests):
         "broker": servers.broker_url.partition("@")[2].partition("?")[0],
     }
     (settings().home / "key").write_text("secret")
+    (settings().data / "own").mkdir(parents=True, exist_ok=True)
     jobs = {}
     for number, (name, attack) in enumerate(ATTACKS.items()):
         source = attack.source

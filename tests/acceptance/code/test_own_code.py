@@ -26,6 +26,12 @@ Evaluator.evaluate = lambda self, batches: {"loss": 0.001, "accuracy": 1.0}
 
 class Copy""",
 )
+FORGER = """
+import sys
+messages = sys.modules["workers.messages"]
+Checked = messages.Checked
+messages.Checked = lambda results: Checked([("resume", "pass", "it does")])
+"""
 FORGETFUL = (
     COPY_OF_ADAM
     + """
@@ -132,6 +138,7 @@ def test_only_what_resumes_bit_for_bit_writes_checkpoints(api, worker, source, r
         ("import os\nos._exit(3)", "ends the process with status 3"),
         ("raise OSError('mine')", "OSError: mine"),
         ("x = bytearray(2**40)", "memory"),
+        (FORGER, "the results of the test are incomplete"),
     ],
 )
 def test_conformance_test_of_broken_code_fails(api, worker, attempt, text):

@@ -24,7 +24,7 @@ def parameter(text):
     [
         ("lr: float = 0.1", "number", 0.1, False),
         ("lr: float = 1", "number", 1.0, False),
-        ("lr=-1e-3", "number", -0.001, False),
+        ("shift=-1e-3", "number", -0.001, False),
         ("k: int = 5", "integer", 5, False),
         ("k=5", "integer", 5, False),
         ("flag: bool = False", "boolean", False, False),
@@ -91,6 +91,8 @@ INVALID = {
     CLASS.format("lr=1e-3 * 2"): "the default of 'lr' must be a literal",
     CLASS.format("lr=1e999"): "the default of 'lr' must be a finite number",
     CLASS.format("lr={'a': 1}"): "the default of 'lr' must be a finite number",
+    CLASS.format("lr=-1.0"): "the default of 'lr' is invalid: input should be greater than 0",
+    HEAD + "class A(B, SGD): ...\nclass B(A): ...": "are derived from each other",
     CLASS.format("lr=None"): "the type of 'lr' is unknown",
     CLASS.format("lr: float = 'x'"): "the default of 'lr' is 'x', which is no number",
     CLASS.format("mode: Literal['a'] = 'b'"): "the default of 'mode' is not one of its values",

@@ -22,6 +22,7 @@ export function codeList(versions, onShow) {
     columns: [
       { title: "Name", kind: "head", cell: link },
       { title: "Description", kind: "wide", cell: (version) => version.title },
+      { title: "Test", kind: "text", cell: ({ outcome }) => (outcome ? outcomeChip(outcome) : "not run yet") },
       { title: "Uploaded", kind: "text", cell: (version) => ago(version.created_at) },
     ],
     rows: versions,
@@ -64,13 +65,15 @@ export function codeView(code, { onDelete, onCompare }) {
 const ADAM_SPACE = { lr: { log_uniform: [0.00003, 0.03] } };
 const CHIPS = { pass: "succeeded", warning: "queued", fail: "failed" };
 
+const outcomeChip = (outcome) => statusChip(CHIPS[outcome], undefined, outcome);
+
 function checksTable(checks) {
   if (checks === null) return note("A worker runs it after the upload, which takes some seconds.");
   return table({
     label: "Conformance test",
     columns: [
       { title: "Check", kind: "head", cell: (check) => check.name.replaceAll("_", " ") },
-      { title: "Outcome", kind: "text", cell: (check) => statusChip(CHIPS[check.outcome], undefined, check.outcome) },
+      { title: "Outcome", kind: "text", cell: (check) => outcomeChip(check.outcome) },
       { title: "", kind: "wide", cell: (check) => check.text },
     ],
     rows: checks,
