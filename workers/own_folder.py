@@ -40,11 +40,15 @@ def excess(folder: Path) -> str | None:
 
 def clear(folder: Path, keep: Collection[str]) -> None:
     """Delete everything but these files, and the folder itself if it is empty then."""
-    with suppress(FileNotFoundError):
-        folder.chmod(0o700)
-        rest = [str(path) for path in folder.iterdir() if path.name not in keep or path.is_dir()]
-        if rest:  # by programs that do not mind depth
-            subprocess.run(["chmod", "-R", "u+rwX", "--", *rest], capture_output=True, check=False)
-            subprocess.run(["rm", "-rf", "--", *rest], capture_output=True, check=False)
-        if not any(folder.iterdir()):
-            folder.rmdir()
+    if not folder.exists():
+        return
+    folder.chmod(0o700)
+    kept = [word for name in keep for word in ("!", "-name", name)]
+    # Programs that mind neither the depth nor the number.
+    for command in (
+        ["chmod", "-R", "u+rwX", "--", str(folder)],
+        ["find", str(folder), "-mindepth", "1", "-maxdepth", "1", *kept, "-exec", "rm", "-rf", "--", "{}", "+"],
+    ):
+        subprocess.run(command, capture_output=True, check=False)
+    if not any(folder.iterdir()):
+        folder.rmdir()
