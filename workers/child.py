@@ -81,15 +81,17 @@ def measure(pipe: Connection, assignment: Assignment) -> None:
     """Entry point of the process that measures the weights of a job with uploaded code, which it does not execute."""
     summary = assignment.ended
     assert summary is not None
+    if not assignment.is_trusted:  # the weights come from a process that has executed the code
+        _isolate(pipe, assignment)
     messenger = _Messenger(pipe, summary.steps, summary.total_seconds)
     limit: memory.Limit | None = None
     try:
         limit = _settle(assignment)
         uploaded.receive(assignment.code)  # for the names of the parameters
         spec = TrainSpec.model_validate(assignment.spec)
-        metrics = handover.measure(spec, assignment.data_dir, assignment.folder, messenger.should_stop)
+        metrics, environment = handover.measure(spec, assignment.data_dir, assignment.folder, messenger.should_stop)
         messenger.report(summary.steps, {name: value for name, value in metrics.items() if "test" in name})
-        messenger.send_measured(metrics)
+        messenger.send_measured(metrics, environment)
     except handover.Cancelled:
         pass
     except failures.AbsentData as absence:
@@ -135,7 +137,8 @@ def _isolate(pipe: Connection, assignment: Assignment) -> None:
         readable += [located.root] if is_alone else files
     if assignment.resume is not None:
         readable.append(assignment.resume)
-    isolation.isolate(isolation.Limits(tuple(readable), assignment.folder, (pipe.fileno(),)))
+    has_gpu = assignment.cuda_device is not None
+    isolation.isolate(isolation.Limits(tuple(readable), assignment.folder, (pipe.fileno(),), has_gpu))
 
 
 def _settle(assignment: Assignment) -> memory.Limit | None:
@@ -210,9 +213,9 @@ class _Messenger:
         self._send_all_points()
         self._send(messages.Result(summary))
 
-    def send_measured(self, metrics: dict[str, float]) -> None:
+    def send_measured(self, metrics: dict[str, float], environment: Mapping[str, Any]) -> None:
         self._send_all_points()
-        self._send(messages.Measured(metrics))
+        self._send(messages.Measured(metrics, dict(environment)))
 
     def send_failure(self, reason: Reason, message: str) -> None:
         self._send_all_points()

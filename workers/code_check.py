@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 SECONDS = 60.0
 """Time for all checks; a usual optimizer takes two to five."""
-MEMORY_BYTES = 2**31
+MEMORY_BYTES, MAX_BYTES = 2**31, 2**28
 POLL_SECONDS, STOP_SECONDS = 0.2, 10.0
 
 
@@ -90,7 +90,11 @@ def _run(code: messages.Code, host: Host) -> list[Check] | None:
                 return None
             received, has_ended = process.messages(POLL_SECONDS)
             answer = received[-1] if received else answer
-            if problem := process.excess() or own_folder.excess(folder) or process.invalid:
+            if (
+                problem := process.excess()
+                or own_folder.excess(folder, settings().min_free_bytes, MAX_BYTES)
+                or process.invalid
+            ):
                 break
             if process.memory_bytes() > MEMORY_BYTES:
                 problem = "takes more than 2 GiB of memory"
@@ -103,9 +107,9 @@ def _run(code: messages.Code, host: Host) -> list[Check] | None:
     match answer:
         case messages.Checked(found):
             return _believable([Check(name=name, outcome=outcome, text=text) for name, outcome, text in found])
-        case messages.NoEngine():
+        case messages.NoEngine() | messages.Unable():
             return None
-        case messages.Failure(_, text) | messages.Unable(text):
+        case messages.Failure(_, text):
             problem = text
         case _ if has_ended:
             problem = f"ends the process with status {code_of_end}"

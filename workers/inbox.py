@@ -105,7 +105,9 @@ class Inbox:
                 raise InvalidMessage(f"{type(message).__name__} after Ready")
             case messages.Started() | messages.Unable() if self._has_started:
                 raise InvalidMessage(f"{type(message).__name__} after Started")
-            case messages.Started():
+            case messages.Started(environment=environment):
+                if not isinstance(environment.get("engine_version", 0), int):
+                    raise InvalidMessage("the version of the engine is not a number")
                 self._has_started = True
             case messages.Note():
                 self._notes += 1

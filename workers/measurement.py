@@ -15,6 +15,12 @@ def is_test(metric: str) -> bool:
     return metric.startswith(("test_", "best_test_"))
 
 
+def without_test(reported: Summary) -> Summary:
+    """The summary without what the code reports of the test."""
+    metrics = {name: value for name, value in reported.metrics.items() if not is_test(name)}
+    return reported.model_copy(update={"metrics": metrics})
+
+
 def measured_summary(reported: Summary, measured: dict[str, float]) -> Summary:
     """The summary with the measured results instead of the reported ones."""
     others = {

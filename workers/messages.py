@@ -28,7 +28,8 @@ Size = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Seconds = Annotated[float, Meta(ge=0, le=MAX_SECONDS)]
 NO_NUL = r"^[^\x00]*\Z"
 """The database cannot store NUL."""
-Text = Annotated[str, Meta(max_length=20_000, pattern=NO_NUL)]
+MAX_TEXT = 20_000
+Text = Annotated[str, Meta(max_length=MAX_TEXT, pattern=NO_NUL)]
 MetricName = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+\Z")]
 Columns = tuple[list[Step], list[float], list[Seconds]]
 """Steps, values and wall-clock seconds of points, of equal lengths; steps increase."""
@@ -100,6 +101,7 @@ class Measured(Message, frozen=True):
     """The metrics of the weights that another process left, by a process that has not loaded uploaded code."""
 
     metrics: dict[MetricName, float]
+    environment: Environment
 
 
 class Checked(Message, frozen=True):
@@ -176,7 +178,14 @@ def _encode(value: Any) -> Any:
 def _decode(kind: type[Any], value: Any) -> Any:
     """The inverse of `_encode`."""
     assert kind is Summary
-    return Summary.model_validate(value)
+    summary = Summary.model_validate(value)
+    numbers = (summary.steps, summary.parameters, summary.best_step or 0)
+    texts = [summary.message or "", *summary.metrics]
+    if not all(0 <= number < 2**62 for number in numbers) or any(
+        len(text) > MAX_TEXT or "\0" in text for text in texts
+    ):
+        raise ValueError("a summary with numbers or texts that cannot be stored")
+    return summary
 
 
 _ENCODER = msgspec.msgpack.Encoder(enc_hook=_encode)

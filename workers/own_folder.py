@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Collection
 from contextlib import suppress
@@ -14,8 +15,8 @@ MAX_BYTES = 2**34
 MAX_FILES = 10_000
 
 
-def excess(folder: Path) -> str | None:
-    """What is wrong if there is too much in the folder, or something that cannot be counted."""
+def excess(folder: Path, min_free_bytes: int = 0, max_bytes: int = MAX_BYTES) -> str | None:
+    """What is wrong if there is too much in the folder, too little left on its disk, or what cannot be counted."""
     used = files = 0
     waiting = [str(folder)]
     while waiting:
@@ -29,12 +30,15 @@ def excess(folder: Path) -> str | None:
                         waiting.append(entry.path)
                     if files > MAX_FILES:
                         return f"it wrote more than {MAX_FILES:,} files"
-                    if used > MAX_BYTES:
-                        return f"it wrote more than {size(MAX_BYTES)}"
+                    if used > max_bytes:
+                        return f"it wrote more than {size(max_bytes)}"
         except FileNotFoundError:  # removed meanwhile
             continue
         except OSError as error:
             return f"it made a folder that cannot be read ({error.strerror})"
+    with suppress(OSError):
+        if shutil.disk_usage(folder).free < min_free_bytes:  # perhaps by files that have no name any more
+            return f"less than {size(min_free_bytes)} (KOTRAIN_MIN_FREE_BYTES) is left on the disk"
     return None
 
 

@@ -157,7 +157,10 @@ def _sum(processes: list[psutil.Process], size: Callable[[psutil.Process], int])
     total = 0
     for process in processes:
         with contextlib.suppress(psutil.Error):  # the process has ended
-            total += size(process)
+            try:
+                total += size(process)
+            except psutil.AccessDenied:
+                total += process.memory_info().rss
     return total
 
 

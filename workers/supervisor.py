@@ -21,7 +21,7 @@ from workers.checkpoint_transfer import TransferCancelled, Uploads, fetch_newest
 from workers.ending import Interruption, Outcome, may_continue, store_outcome
 from workers.heartbeat import AttemptState, HeartbeatThread, retry_while_database_is_down
 from workers.host import Host
-from workers.measurement import ENDS_TO_MEASURE, differences, is_test, measured_summary
+from workers.measurement import ENDS_TO_MEASURE, differences, is_test, measured_summary, without_test
 from workers.process import Process
 from workers.requested_code import CodeUnavailable, code_of
 
@@ -98,6 +98,8 @@ def _run(claim: Claim, host: Host, state: AttemptState, outcome: Outcome) -> Non
         )
         try:
             _monitor(Process(entry.train_job, assignment), claim, host, state, outcome, assignment)
+            if code and outcome.summary is not None:
+                outcome.summary = without_test(outcome.summary)
             if code and outcome.summary is not None and outcome.summary.reason in ENDS_TO_MEASURE:
                 _measure(claim, host, state, outcome, assignment)
         finally:
@@ -259,8 +261,8 @@ class _Monitor:
                 state.report_checkpoint_failure(text)
             case messages.Result(summary):
                 outcome.summary = summary
-            case messages.Measured(metrics):
-                outcome.measured = metrics
+            case messages.Measured(metrics, environment):
+                outcome.measured, state.environment = metrics, environment
             case messages.Unable(text):
                 outcome.unable = f"worker {self._host.id} cannot train it: {text}"
             case messages.NoEngine(text):
@@ -309,7 +311,9 @@ class _Monitor:
             if self._outcome.used_bytes > self._outcome.memory_bytes:
                 return Interruption.MEMORY
             if self._folder is not None:
-                self._outcome.excess = self._process.excess() or own_folder.excess(self._folder)
+                self._outcome.excess = self._process.excess() or own_folder.excess(
+                    self._folder, settings().min_free_bytes
+                )
                 if self._outcome.excess:
                     return Interruption.EXCESS
         return None

@@ -22,7 +22,6 @@ import sysconfig
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from service.datasets.uploads import confinement
@@ -32,6 +31,8 @@ _NEW_USER, _NEW_NETWORK, _NEW_IPC, _NEW_PROCESSES = 0x10000000, 0x40000000, 0x08
 _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 4, 22, 2  # <linux/prctl.h>
 _CAPABILITY_VERSION, _CAP_DAC_READ_SEARCH = 0x20080522, 2  # <linux/capability.h>
 
+_LANDLOCK_VERSION = 3
+"""The first that covers truncation (Linux 6.2)."""
 MAX_THREADS = 512
 """Threads and processes of a job."""
 MAX_OPEN_FILES = 256
@@ -40,7 +41,7 @@ MAX_FILE_BYTES = 2**34
 
 # --- system calls ----------------------------------------------------------------------------------------------------
 
-_FORBIDDEN = {
+_FORBIDDEN: dict[str, tuple[int | None, int | None]] = {
     # name: (number on x86_64, number on aarch64)
     "socket": (41, 198),  # else it could reach databases whose socket is a file
     "ptrace": (101, 117),
@@ -60,11 +61,35 @@ _FORBIDDEN = {
     "keyctl": (250, 219),
     "io_uring_setup": (425, 425),
     "pidfd_getfd": (438, 438),
-    "memfd_create": (319, 279),  # memory that no limit counts
+    # memory that no limit counts
+    "memfd_create": (319, 279),
     "shmget": (29, 194),
-    "open_tree": (428, 428),
-    "move_mount": (429, 429),
-    "fsopen": (430, 430),
+    "msgget": (68, 186),
+    "semget": (64, 190),
+    # a pair of sockets may also send to others
+    "connect": (42, 203),
+    "sendto": (44, 206),
+    "sendmsg": (46, 211),
+    "sendmmsg": (307, 269),
+    # modes, owners, attributes and times of files, which Landlock leaves to their owner
+    "chmod": (90, None),
+    "fchmod": (91, 52),
+    "fchmodat": (268, 53),
+    "fchmodat2": (452, 452),
+    "chown": (92, None),
+    "fchown": (93, 55),
+    "lchown": (94, None),
+    "fchownat": (260, 54),
+    "setxattr": (188, 5),
+    "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7),
+    "removexattr": (197, 14),
+    "lremovexattr": (198, 15),
+    "fremovexattr": (199, 16),
+    "utime": (132, None),
+    "utimes": (235, None),
+    "futimesat": (261, None),
+    "utimensat": (280, 88),
 }
 _PRCTL, _PR_SET_PDEATHSIG = (157, 167), 1
 _MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column above, <linux/audit.h>
@@ -76,8 +101,8 @@ _ALLOW, _DENY = 0x7FFF0000, 0x00050000 | 1  # <linux/seccomp.h>; EPERM
 def _program() -> bytes:
     """The filter: forbidden system calls, and all of other architectures, fail with EPERM."""
     column, architecture = _MACHINES[platform.machine()]
-    numbers = [numbers[column] for numbers in _FORBIDDEN.values()]
-    deny = len(numbers) + 8  # index of the last instruction
+    numbers = [number for numbers in _FORBIDDEN.values() if (number := numbers[column]) is not None]
+    deny = len(numbers) + 9  # index of the last instruction
     lines: list[tuple[int, int, int, int]] = [
         (_LOAD, 0, 0, 4),  # the architecture
         (_JUMP_EQUAL, 0, deny - 2, architecture),
@@ -85,10 +110,11 @@ def _program() -> bytes:
         (_JUMP_AT_LEAST, deny - 4, 0, _X32),
     ]
     lines += [(_JUMP_EQUAL, deny - len(lines) - index - 1, 0, number) for index, number in enumerate(numbers)]
-    lines += [  # not even the signal at the death of its parent may be changed
-        (_JUMP_EQUAL, 0, 2, _PRCTL[column]),
+    lines += [  # neither the signal at the death of its parent may be changed, nor whether its memory can be measured
+        (_JUMP_EQUAL, 0, 3, _PRCTL[column]),
         (_LOAD, 0, 0, 16),  # the first argument
-        (_JUMP_EQUAL, 1, 0, _PR_SET_PDEATHSIG),
+        (_JUMP_EQUAL, 2, 0, _PR_SET_PDEATHSIG),
+        (_JUMP_EQUAL, 1, 0, _PR_SET_DUMPABLE),
         (_RETURN, 0, 0, _ALLOW),
         (_RETURN, 0, 0, _DENY),
     ]
@@ -154,6 +180,8 @@ class Limits:
     """The folder of its job, which exists."""
     keep: tuple[int, ...]
     """File descriptors that stay open, beside standard error."""
+    has_gpu: bool = False
+    """Whether it may open GPUs."""
 
 
 # --- isolation -------------------------------------------------------------------------------------------------------
@@ -231,7 +259,7 @@ def _limit() -> None:
 
 def _confine(limits: Limits) -> None:
     own_process = Path(f"/proc/{os.readlink('/proc/self')}")  # its number outside the namespace
-    devices = [*Path("/dev").glob("nvidia*"), Path(os.devnull), own_process]
+    devices = [Path(os.devnull), own_process, *(Path("/dev").glob("nvidia*") if limits.has_gpu else ())]
     readable = {*_readable(), *limits.readable, own_process}
     if not confinement.confine(readable, limits.writable, devices):
         raise OSError("the kernel has no Landlock")
@@ -251,17 +279,28 @@ def _drop_capabilities() -> None:
         raise OSError(ctypes.get_errno(), "capset")
 
 
+_is_possible = False
+
+
 def _reads_everything() -> bool:
     """Whether this process reads files with a capability, which an isolated process loses."""
     (effective,) = re.findall(r"(?m)^CapEff:\s*([0-9a-f]+)", Path("/proc/self/status").read_text())
     return bool(int(effective, 16) >> _CAP_DAC_READ_SEARCH & 1)
 
 
-@cache
 def missing() -> str | None:
     """Why processes cannot be isolated on this machine; None if they can."""
+    global _is_possible  # it stays so; a failure may have passed when this is called again
+    problem = None if _is_possible else _try()
+    _is_possible = problem is None
+    return problem
+
+
+def _try() -> str | None:
     if platform.machine() not in _MACHINES:
         return f"kotrain has no filter of system calls for {platform.machine()}"
+    if confinement.landlock_version() < _LANDLOCK_VERSION:
+        return "the kernel has no Landlock, or one older than that of Linux 6.2"
     program = (
         "import os, tempfile; from pathlib import Path; from service.code import isolation\n"
         "with tempfile.TemporaryDirectory() as folder:\n"

@@ -11,12 +11,15 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from service.errors import Invalid
+from service.specs.base import Frozen
 from service.specs.catalog.declaration import Parameter
 from service.validation import field_errors
 
 MAX_PARAMETERS = 64
 """Maximum number of an optimizer's parameters."""
 
+_TAKEN = ("base", "name", "params")
+MAX_CHOICES = 100
 _TYPES = {"float": "number", "int": "integer", "bool": "boolean", "str": "string"}
 _SEQUENCES = {"tuple", "list", "Tuple", "List", "Sequence", "Iterable"}
 
@@ -82,7 +85,8 @@ class Signature:
         return parameter
 
     def _parameter(self, argument: ast.arg, default: ast.expr) -> Parameter:
-        if argument.arg.startswith("_") or argument.arg in ("name", "params"):
+        is_taken = argument.arg in _TAKEN or hasattr(Frozen, argument.arg)
+        if argument.arg.startswith(("_", "model_")) or is_taken:
             raise self.invalid(f"'{argument.arg}' cannot be the name of a parameter", argument)
         value = self._default(argument, default)
         choices, kinds, is_optional = self._annotation(argument)
@@ -91,6 +95,13 @@ class Signature:
             "is_optional": is_optional or value is None,
             "description": self.descriptions.get(argument.arg, ""),
         }
+        texts = [text for text in (*choices, value) if isinstance(text, str)]
+        if len(choices) > MAX_CHOICES or not all(text.isprintable() and len(text) <= MAX_CHOICES for text in texts):
+            raise self.invalid(
+                f"the values of '{argument.arg}' must be at most {MAX_CHOICES} texts of at most {MAX_CHOICES} "
+                "printable characters",
+                argument,
+            )
         if choices:
             if value is not None and value not in choices:
                 raise self.invalid(f"the default of '{argument.arg}' is not one of its values", argument)

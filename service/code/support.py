@@ -19,7 +19,7 @@ class Support(TypedDict):
 
 def support() -> Support:
     """By the setting, and by what the kernel of this machine can do. The first call takes 0.1 s."""
-    accepted, runs = True, "isolated: without network, other processes and files other than those of its job"
+    accepted, runs = True, "isolated: no network, no other processes, and only the files of its job"
     match settings().uploaded_code:
         case "off":
             accepted, runs = False, "not accepted: KOTRAIN_UPLOADED_CODE is off"

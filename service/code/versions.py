@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Text, delete, func, or_, select
 from sqlalchemy.dialects.postgresql import distinct_on
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from service.code.reader import declare
 from service.code.source import is_available
@@ -138,7 +138,7 @@ def hold(session: Session, optimizer: Mapping[str, Any], pointer: str) -> None:
     Raises Invalid, with the pointer of the optimizer, if one has been deleted.
     """
     for name in names_in(optimizer):
-        held = select(CodeVersion.id).where(CodeVersion.version == name).with_for_update(key_share=True)
+        held = select(CodeVersion.id).where(CodeVersion.version == name).with_for_update(read=True, key_share=True)
         if session.scalar(held) is None:
             detail = f"uploaded code '{name}' has been deleted"
             raise Invalid(detail, (FieldError(pointer, detail),))
@@ -148,7 +148,7 @@ def view_all(
     session: Session, limit: int, after: UUID | None, owner: str | None, name: str | None
 ) -> tuple[Sequence[CodeVersion], bool]:
     """A page of versions, newest first, and whether there are more."""
-    query = select(CodeVersion).order_by(CodeVersion.id.desc()).limit(limit + 1)
+    query = select(CodeVersion).options(defer(CodeVersion.source)).order_by(CodeVersion.id.desc()).limit(limit + 1)
     if after is not None:
         query = query.where(CodeVersion.id < after)
     if owner is not None:
@@ -161,7 +161,9 @@ def view_all(
 
 def newest(session: Session) -> Sequence[CodeVersion]:
     """The newest version of each name, at most `MAX_VERSIONS`, in the order of the names."""
-    query = select(CodeVersion).ext(distinct_on(CodeVersion.user_id, CodeVersion.name))
+    query = (
+        select(CodeVersion).options(defer(CodeVersion.source)).ext(distinct_on(CodeVersion.user_id, CodeVersion.name))
+    )
     query = query.order_by(CodeVersion.user_id, CodeVersion.name, CodeVersion.id.desc()).limit(MAX_VERSIONS)
     return sorted(session.scalars(query), key=lambda row: row.version)
 

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import torch
 
+from service.specs.engine import ENGINE_VERSION
 from service.specs.summary import Environment
+from service.specs.training import TrainSpec
 
 
 def describe(device: torch.device) -> Environment:
@@ -26,6 +28,17 @@ def describe(device: torch.device) -> Environment:
         "host": platform.node(),
         "git_revision": os.environ.get("KOTRAIN_REVISION") or _git_revision(),
         "threads": torch.get_num_threads(),
+    }
+
+
+def of_run(spec: TrainSpec, device: torch.device, data_hash: str) -> Environment:
+    """The environment of a run, with the version of the engine, its data and its seeds."""
+    return {
+        **describe(device),
+        "engine_version": ENGINE_VERSION,
+        "data_hash": data_hash,
+        "seed": spec.seed,
+        "split_seed": spec.dataset.params.split_seed,
     }
 
 

@@ -13,8 +13,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from service.specs.summary import Environment
 from service.specs.training import TrainSpec
-from workers.training import datasets, models
+from workers.training import datasets, environment, models
 from workers.training.device import choose, deterministic
 from workers.training.evaluation import Evaluator
 from workers.training.stopping import Stop
@@ -36,8 +37,12 @@ def save(folder: Path, last: dict[str, Tensor], best: dict[str, Tensor] | None) 
             save_file(copies, folder / name)
 
 
-def measure(spec: TrainSpec, data_dir: Path, folder: Path, should_stop: Callable[[], Stop | None]) -> dict[str, float]:
-    """The metrics of weights in a folder: on the validation records, and on the test records if the spec reads them.
+def measure(
+    spec: TrainSpec, data_dir: Path, folder: Path, should_stop: Callable[[], Stop | None]
+) -> tuple[dict[str, float], Environment]:
+    """The metrics of weights in a folder, and the environment.
+
+    The metrics are those on the validation records, and on the test records if the spec reads them.
 
     Raises:
         ValueError: the weights are missing, or are not those of the model.
@@ -64,7 +69,7 @@ def measure(spec: TrainSpec, data_dir: Path, folder: Path, should_stop: Callable
             if (folder / BEST).exists():
                 _load(model, folder / BEST)
                 measured[f"best_test_{task.selects}"] = evaluator.evaluate(task.test_batches())[task.selects]
-    return measured
+        return measured, environment.of_run(spec, device, task.data_hash)
 
 
 def _load(model: nn.Module, path: Path) -> None:

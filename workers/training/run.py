@@ -108,13 +108,7 @@ class Run:
 
     def environment(self) -> Environment:
         """Versions and devices that this run uses, its data hash and its seeds."""
-        return {
-            **environment.describe(self.device),
-            "engine_version": ENGINE_VERSION,
-            "data_hash": self.task.data_hash,
-            "seed": self.spec.seed,
-            "split_seed": self.spec.dataset.params.split_seed,
-        }
+        return environment.of_run(self.spec, self.device, self.task.data_hash)
 
     def state(self) -> dict[str, Any]:
         """Everything that the rest of the run depends on, in types that `checkpoint.read` can load."""

@@ -37,13 +37,13 @@ def factory(declared: Declaration) -> Callable[..., Optimizer]:
 
 def _execute(code: Code) -> ModuleType:
     name = f"{code.declaration.name}/{code.file}"
-    module = ModuleType(code.declaration.name.partition("/")[2].partition("@")[0])
+    module = ModuleType(f"uploaded_{code.declaration.name.partition('/')[2].partition('@')[0]}")
     module.__file__ = name
     # For tracebacks, and for torch's compiler, which reads the source of what it compiles.
     linecache.cache[name] = (len(code.source), None, code.source.splitlines(keepends=True), name)
     sys.modules[module.__name__] = module
-    _MODULES[code.declaration.name] = module
     exec(compile(code.source, name, "exec"), module.__dict__)
+    _MODULES[code.declaration.name] = module
     return module
 
 

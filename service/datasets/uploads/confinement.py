@@ -54,9 +54,14 @@ def limit(seconds: float, memory_bytes: int, file_bytes: int) -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
+def landlock_version() -> int:
+    """Version of the kernel's Landlock; below 1 without it."""
+    return int(_LIBC.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _VERSION))
+
+
 def has_landlock() -> bool:
     """Whether the kernel can confine a process to files."""
-    return bool(_LIBC.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _VERSION) >= 1)
+    return landlock_version() >= 1
 
 
 def confine(readable: Iterable[Path], writable: Path, devices: Iterable[Path] = ()) -> bool:

@@ -14,7 +14,7 @@ from service.code.reader import MAX_WAITING
 from service.code.schemas import Check, CodeChange, CodeDetail, CodeKind, CodeView
 from service.code.source import MAX_BYTES
 from service.code.support import support
-from service.errors import Forbidden, Malformed
+from service.errors import Forbidden, Invalid, Malformed
 from service.jobs import queue
 from service.specs.bodies import Label, Page
 from service.specs.catalog.declaration import Declaration, default_space
@@ -27,6 +27,8 @@ from service.web.routes.catalog import params_schema
 
 router = APIRouter(prefix="/v1/code", tags=["code"])
 LISTED = "code, newest first"
+MAX_DIFF_LINES = 2000
+"""The time to compare two files grows with the square of their lines."""
 FILE = {
     "requestBody": {
         "required": True,
@@ -148,6 +150,9 @@ class DiffQuery(StrictQuery):
 def diff(session: Database, _: Caller, owner: Owner, name: Version, query: Annotated[DiffQuery, Query()]) -> CodeChange:
     """What changed from an older version to this one."""
     old, new = versions.get(session, query.old), versions.get(session, f"{owner}/{name}")
+    for version in (old, new):
+        if version.source.count("\n") > MAX_DIFF_LINES:
+            raise Invalid.field("old", f"{version.version} has more than {MAX_DIFF_LINES:,} lines, too many to compare")
     lines = difflib.unified_diff(
         old.source.splitlines(keepends=True), new.source.splitlines(keepends=True), old.version, new.version
     )

@@ -60,8 +60,13 @@ ATTACKS = {
         "for n in range(20_000):\n    open(str(n), 'w').close()\nwhile True:\n    time.sleep(1)",
         "more than 10,000 files",
     ),
-    "make a folder that cannot be read": Attack(
-        "os.mkdir('a')\nos.mkdir('a/b')\nos.chmod('a', 0)\nraise RuntimeError('made')", "made"
+    "make a folder that cannot be read": Attack("os.mkdir('a')\nos.mkdir('b', 0)\nraise RuntimeError('made')", "made"),
+    "make the key readable": Attack("os.chmod('{home}/key', 0o777)", DENIED),
+    "lock others out": Attack("os.chmod('{home}', 0)", DENIED),
+    "change times": Attack("os.utime('{home}/key', (0, 0))", DENIED),
+    "hide its memory": Attack("assert ctypes.CDLL(None).prctl(4, 0, 0, 0, 0) == 0, 'not hidden'", "not hidden"),
+    "send to a socket of the system": Attack(
+        "socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0].sendto(b'x', '/dev/log')", DENIED
     ),
     "make deep folders": Attack(
         "for _ in range(3000):\n    os.mkdir('a')\n    os.chdir('a')\nwhile True:\n    time.sleep(1)",

@@ -27,8 +27,8 @@ def test_excess_counts_files_and_bytes(tmp_path, monkeypatch):
     (tmp_path / "a").mkdir()
     (tmp_path / "a/b").write_bytes(os.urandom(100_000))
     assert own_folder.excess(tmp_path) is None
-    monkeypatch.setattr(own_folder, "MAX_BYTES", 50_000)
-    assert own_folder.excess(tmp_path) == "it wrote more than 48.8 KiB"
+    assert "is left on the disk" in own_folder.excess(tmp_path, min_free_bytes=2**60)
+    assert own_folder.excess(tmp_path, max_bytes=50_000) == "it wrote more than 48.8 KiB"
     monkeypatch.setattr(own_folder, "MAX_FILES", 1)
     assert own_folder.excess(tmp_path) == "it wrote more than 1 files"
     assert own_folder.excess(tmp_path / "gone") is None

@@ -33,7 +33,7 @@ class CodePage {
   }
 
   elements() {
-    const sub = `Optimizers of your own, for jobs and comparisons. Code is run ${this.support.runs}.`;
+    const sub = `Optimizers of your own, for jobs and comparisons. Code runs ${this.support.runs}.`;
     const refused = h("p", { class: "warned" }, `Code is ${this.support.runs}.`);
     const form = this.support.accepted ? section("Upload", this.upload.element) : refused;
     return [pageHead("Code", { sub: this.support.accepted && sub }), this.#list, this.#detail, form];
