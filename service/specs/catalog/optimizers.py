@@ -98,8 +98,7 @@ class DeclaredOptimizer(Optimizer):
     table: ClassVar[dict[str, Any]] = {}
 
 
-_MAKING_ENTRIES = Lock()
-"""Requests of several threads may name an optimizer for the first time."""
+_MAKING_ENTRIES = Lock()  # requests of several threads may name an optimizer for the first time
 
 
 def is_declared(name: str) -> bool:
@@ -347,8 +346,6 @@ def _base_key(params: Any) -> Any:
 
 
 KO_PARAMS = _on_each_base("ko", Collision)
-
-
 KoOnDeclared = _on_declared("ko", Collision)
 
 
