@@ -21,9 +21,9 @@ from workers.checkpoint_transfer import TransferCancelled, Uploads, fetch_newest
 from workers.ending import Interruption, Outcome, may_continue, store_outcome
 from workers.heartbeat import AttemptState, HeartbeatThread, retry_while_database_is_down
 from workers.host import Host
+from workers.job_code import CodeUnavailable, code_of
 from workers.measurement import ENDS_TO_MEASURE, differences, is_test, measured_summary, without_test
 from workers.process import Process
-from workers.requested_code import CodeUnavailable, code_of
 
 log = logging.getLogger(__name__)
 
@@ -100,8 +100,8 @@ def _run(claim: Claim, host: Host, state: AttemptState, outcome: Outcome) -> Non
             _monitor(Process(entry.train_job, assignment), claim, host, state, outcome, assignment)
             if code and outcome.summary is not None:
                 outcome.summary = without_test(outcome.summary)
-            if code and outcome.summary is not None and outcome.summary.reason in ENDS_TO_MEASURE:
-                _measure(claim, host, state, outcome, assignment)
+                if outcome.summary.reason in ENDS_TO_MEASURE:
+                    _measure(claim, host, state, outcome, assignment)
         finally:
             if resume is not None:
                 store().forget(resume)

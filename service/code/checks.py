@@ -40,7 +40,8 @@ def _is_due() -> ColumnElement[bool]:
 def claim(session: Session) -> CodeVersion | None:
     """The next version to test, which no other worker will test for `RETRY`; None if there is none.
 
-    It is the oldest one of the user who waits for the fewest, so that nobody keeps others waiting by many uploads.
+    It is the oldest version of the user with the fewest untested versions, so that many uploads of one user do not
+    delay the tests of others.
     """
     other = aliased(CodeVersion)
     waiting = (

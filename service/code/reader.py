@@ -49,7 +49,7 @@ def main() -> None:
         answer = Source(file, sys.stdin.read()).declare(name).model_dump_json()
     except KotrainError as error:
         answer = json.dumps({"error": error.detail})
-    except Exception as error:  # what nobody has thought of: an error of the file, not of the server
+    except Exception as error:  # unforeseen, but caused by the file: not an error of the server
         answer = json.dumps({"error": f"{file} cannot be read: {type(error).__name__}"})
     sys.stdout.write(answer)
 

@@ -103,8 +103,8 @@ def creator_of(account: Account) -> Account:
 def hand_over(home: Path, account: Account) -> None:
     """Make the account the owner of what it uses in the home; others can read nothing of it.
 
-    Changes the owner of files that belong to root, to the account `nobody` (earlier versions ran as it), to another
-    account of kotrain or to the previous owner of the database. Does not follow symbolic links, and skips files with
+    Changes the owner of files that belong to root, to `nobody` (the account of earlier versions), to another account
+    of kotrain or to the previous owner of the database. Does not follow symbolic links, and skips files with
     further hard links, which may be outside the home. Raises `EmbeddedError`.
     """
     try:

@@ -125,3 +125,6 @@ export function uniqueId(prefix = "e") {
   count += 1;
   return `${prefix}-${count}`;
 }
+
+/** Whether a click opens its link in another tab or window. */
+export const opensElsewhere = (event) => event.ctrlKey || event.metaKey || event.shiftKey || event.button !== 0;

@@ -4,7 +4,7 @@ import { pageHead, section } from "../../components/layout.js";
 import { errorText } from "../../components/states.js";
 import { toast } from "../../components/toast.js";
 import { get, remove } from "../../lib/api.js";
-import { fill, h } from "../../lib/dom.js";
+import { fill, h, opensElsewhere } from "../../lib/dom.js";
 import { codeList, codeView } from "./view.js";
 import { UploadForm } from "./upload_form.js";
 
@@ -49,7 +49,7 @@ class CodePage {
 
   /** Show a version below the list when its link is clicked, unless it is opened in another tab. */
   async #follow(event, name) {
-    if (event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
+    if (opensElsewhere(event)) return;
     event.preventDefault();
     await this.show(name);
     this.#detail.scrollIntoView({ block: "nearest" });
