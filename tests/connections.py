@@ -40,7 +40,7 @@ def close_all() -> None:
 def _close(engine: Engine) -> None:
     while True:
         pool = engine.pool
-        engine.dispose()
+        engine.dispose(close=False)  # a new pool; a pool that has been disposed no longer counts what is in use
         if not isinstance(pool, QueuePool):
             return
         until(lambda pool=pool: pool.checkedout() == 0)
