@@ -20,15 +20,21 @@ from service.specs.bodies import (
     CodeSupport,
     DatasetEntry,
     LibraryEntry,
+    LibraryModelEntry,
     LibraryOptimizer,
+    ModelDetail,
     ModelEntry,
+    ModelLibraryDetail,
+    ModelLibraryEntry,
     OptimizerDetail,
     OptimizerEntry,
 )
+from service.specs.catalog import model_libraries
 from service.specs.catalog.datasets import dataset_class
 from service.specs.catalog.declaration import Declaration, default_space
 from service.specs.catalog.libraries import LIBRARIES, Library, find_declaration, libraries, unknown_optimizer
-from service.specs.catalog.models import MODELS
+from service.specs.catalog.model_libraries import MODEL_LIBRARIES, ModelLibrary, find_model, unknown_model
+from service.specs.catalog.models import MODELS, NoParams
 from service.specs.catalog.optimizers import OPTIMIZERS, Optimizer, entry_of
 from service.specs.catalog.schedules import SCHEDULES, Schedule
 from service.specs.text import unknown_name
@@ -79,9 +85,43 @@ def show(session: Database, _: Caller) -> Catalog:
             for name, choice in OPTIMIZERS.items()
         ],
         libraries=[_library(library) for library in libraries()],
+        model_libraries=[
+            ModelLibraryEntry(**_facts(library), models=sum(model.refusal is None for model in library.models))
+            for library in model_libraries.libraries()
+        ],
         schedules=[_entry(name, choice) for name, choice in SCHEDULES.items()],
         code=_code(session),
     )
+
+
+@router.get("/models/{library}", response_model=ModelLibraryDetail, summary="List the models of a library")
+def show_models(library: str, _: Caller) -> ModelLibraryDetail:
+    """The models of torchvision or timm, in the order of their names."""
+    found = next((each for each in model_libraries.libraries() if each.name == library), None)
+    if found is None:
+        raise NotFound(unknown_name("library of models", library, MODEL_LIBRARIES))
+    models = [
+        LibraryModelEntry(**model.model_dump(include=set(LibraryModelEntry.model_fields))) for model in found.models
+    ]
+    return ModelLibraryDetail(**_facts(found), models=models)
+
+
+@router.get("/models/{library}/{name}", response_model=ModelDetail, summary="Show a model of a library")
+def show_model(library: str, name: str, _: Caller) -> ModelDetail:
+    """A model of torchvision or timm: the images that it takes, and its size."""
+    full_name = f"{library}/{name}"
+    if library not in MODEL_LIBRARIES:
+        raise NotFound(unknown_name("library of models", library, MODEL_LIBRARIES))
+    model = find_model(full_name)
+    if model is None:
+        raise NotFound(unknown_model(full_name))
+    shown = model.model_dump(include=set(ModelDetail.model_fields))
+    return ModelDetail(**shown, params=params_schema(NoParams), reads="image")
+
+
+def _facts(library: ModelLibrary) -> dict[str, Any]:
+    """What is known about a library, without its models."""
+    return library.model_dump(include={"name", "version", "licence", "url"})
 
 
 @router.get("/optimizers/{name}", response_model=OptimizerDetail, summary="Show a built-in optimizer")
