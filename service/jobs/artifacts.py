@@ -1,4 +1,4 @@
-"""The files of a job: its checkpoints, its curves as CSV, and its JSON documents."""
+"""The files of a job: its checkpoints, its curves as CSV, its JSON documents, and the uploaded code that it uses."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ from pydantic import Field
 from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
+from service.code import versions
 from service.errors import Conflict, NotFound, Unavailable
 from service.jobs import lookup
 from service.metrics import read
 from service.specs.bodies import Output
 from service.storage.files import store
-from service.storage.tables import Checkpoint, Job, MetricChunk
+from service.storage.tables import Checkpoint, CodeVersion, Job, MetricChunk
 
 CURVES = "curves.csv"
 BINARY, CSV, JSON = "application/octet-stream", "text/csv; charset=utf-8; header=present", "application/json"
+PYTHON = "text/x-python; charset=utf-8"
 BLOCK_BYTES = 1 << 20
 ROWS = 5_000
 """Rows of a CSV file that are sent at a time."""
@@ -38,9 +40,9 @@ class ArtifactView(Output):
     kind: Literal["checkpoint", "curves", "document"]
     media_type: str
     size_bytes: int | None = Field(description="Null for files that are generated while being sent.")
-    sha256: str | None = Field(description="Checkpoints only.")
+    sha256: str | None = Field(description="Checkpoints and uploaded code only.")
     step: int | None = Field(description="Optimizer steps before the checkpoint; null for other files.")
-    created_at: datetime | None = Field(description="Checkpoints only.")
+    created_at: datetime | None = Field(description="Checkpoints and uploaded code only.")
 
 
 class Artifacts(Output):
@@ -74,6 +76,10 @@ def artifacts(session: Session, job_id: UUID) -> Artifacts:
     if _has_points(session, job_id):
         files.append(_view(CURVES, "curves", CSV))
     files += [_view(name, "document", JSON, len(text)) for name, text in _documents(job).items()]
+    files += [
+        _view(name, "document", PYTHON, len(version.source.encode()), version)
+        for name, version in _sources(session, job).items()
+    ]
     return Artifacts(artifacts=files)
 
 
@@ -82,7 +88,7 @@ def _view(
     kind: Literal["checkpoint", "curves", "document"],
     media_type: str,
     size_bytes: int | None = None,
-    row: Checkpoint | None = None,
+    row: Checkpoint | CodeVersion | None = None,
 ) -> ArtifactView:
     return ArtifactView(
         name=name,
@@ -90,7 +96,7 @@ def _view(
         media_type=media_type,
         size_bytes=size_bytes,
         sha256=row.sha256 if row else None,
-        step=row.step if row else None,
+        step=row.step if isinstance(row, Checkpoint) else None,
         created_at=row.created_at if row else None,
     )
 
@@ -103,6 +109,11 @@ def _documents(job: Job) -> dict[str, bytes]:
         for name, document in documents.items()
         if document is not None
     }
+
+
+def _sources(session: Session, job: Job) -> dict[str, CodeVersion]:
+    """The uploaded code that the job uses, by file name."""
+    return {f"{version.name}.py": version for version in versions.used_by(session, job.spec["optimizer"])}
 
 
 def download(session: Session, job_id: UUID, name: str, range_header: str | None = None) -> Download:
@@ -124,6 +135,9 @@ def download(session: Session, job_id: UUID, name: str, range_header: str | None
         return Download(file_name, JSON, iter([documents[name]]), len(documents[name]))
     if name == CURVES and _has_points(session, job_id):
         return Download(file_name, CSV, _table(job_id))
+    if (version := _sources(session, job).get(name)) is not None:
+        content = version.source.encode()
+        return Download(file_name, PYTHON, iter([content]), len(content), version.sha256)
     names = ", ".join(file.name for file in artifacts(session, job_id).artifacts)
     raise NotFound(f"job {job_id} has no file '{name[:64]}'; choose one of {names}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -25,6 +25,17 @@ ENDINGS: Mapping[ReportFormat, str] = {"html": "html", "csv": "csv", "latex": "t
 
 
 @dataclass(frozen=True)
+class Source:
+    """A version of uploaded code."""
+
+    name: str
+    """Owner, name and version, such as `ada/mine@3f2a9c71`."""
+    sha256: str
+    file: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Report:
     """A rendered report with its media type and file name."""
 
@@ -33,18 +44,19 @@ class Report:
     file_name: str
 
 
-def render(format: ReportFormat, answer: ComparisonAnswer, curves: Curves) -> Report:
+def render(format: ReportFormat, answer: ComparisonAnswer, curves: Curves, sources: Sequence[Source] = ()) -> Report:
     """Render a comparison in a format.
 
     Args:
         answer: a finished or running comparison.
         curves: metrics `curve_names` of the jobs `job_ids`; used by HTML only. The page names the figures whose
             curves are missing.
+        sources: the uploaded code that the optimizers of the plan use; shown by HTML only.
     """
     if format == "html":
         from service.reports.page import page  # noqa: PLC0415  # matplotlib: 35 MB and 0.6 s, only needed to draw
 
-        body = page(answer, curves)
+        body = page(answer, curves, sources)
     elif format == "csv":
         body = csv_report.text(answer)
     elif format == "latex":

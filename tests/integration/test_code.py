@@ -77,6 +77,30 @@ def test_jobs_and_comparisons_record_the_newest_version(api):
     assert [optimizer["name"] for optimizer in planned] == [new, old]
 
 
+@pytest.mark.parametrize("base", [None, "ko"])
+def test_source_is_among_the_artifacts_and_in_the_report(api, base):
+    version = upload(api).json()
+    optimizer = "ada/mine" if base is None else {"name": base, "params": {"base": "ada/mine"}}
+    job = api.post("/v1/jobs", json=JOB | {"optimizer": optimizer}).json()["id"]
+    upload(api, lr=0.2)  # a newer version is another source
+    (listed,) = [file for file in api.get(f"/v1/jobs/{job}/artifacts").json()["artifacts"] if file["name"] == "mine.py"]
+    assert (listed["sha256"], listed["size_bytes"]) == (version["sha256"], len(SOURCE.format(0.1)))
+    sent = api.get(f"/v1/jobs/{job}/artifacts/mine.py")
+    assert (sent.text, sent.headers["content-type"]) == (SOURCE.format(0.1), "text/x-python; charset=utf-8")
+    request = REQUEST | {"optimizers": [{**REQUEST["optimizers"][0]}, {"label": "mine", **entry(optimizer)}]}
+    comparison = api.post("/v1/comparisons", json=request)
+    assert comparison.status_code == 202, comparison.text
+    page = api.get(f"/v1/comparisons/{comparison.json()['id']}/report").text
+    newest = api.get("/v1/code/ada/mine").json()
+    assert f"SHA-256 {newest['sha256']}" in page
+    assert "def __init__(self, params, lr=0.2)" in page
+    assert "lr=0.1)" not in page
+
+
+def entry(optimizer):
+    return {"name": optimizer} if isinstance(optimizer, str) else optimizer
+
+
 def test_runs_of_the_same_version_are_reused_and_those_of_another_one_are_not(api):
     def planned(name):
         optimizers = ["adam", {"name": name, "label": "mine"}]

@@ -9,7 +9,9 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import Field
+from sqlalchemy.orm import Session
 
+from service.code import versions
 from service.comparisons import lifecycle
 from service.comparisons.answers import ComparisonAnswer, ComparisonDryRun, ComparisonSummary
 from service.comparisons.design.requests import ComparisonRequest
@@ -152,7 +154,17 @@ def _report(comparison_id: UUID, format: ReportFormat) -> rendering.Report:
         answer = lifecycle.answer(session, lifecycle.get(session, comparison_id))
         is_page = format == "html"  # other formats contain no curves, which are large
         curves = read.curves(session, rendering.job_ids(answer), rendering.curve_names(answer)) if is_page else {}
-    return rendering.render(format, answer, curves)
+        sources = _sources(session, answer) if is_page else []
+    return rendering.render(format, answer, curves, sources)
+
+
+def _sources(session: Session, answer: ComparisonAnswer) -> list[rendering.Source]:
+    """The uploaded code that the optimizers of a comparison use, in the order of their names."""
+    rows = {}
+    for planned in answer.plan.optimizers:
+        optimizer = {"name": planned["name"], "params": (planned.get("trials") or [{}])[0]}
+        rows |= {row.version: row for row in versions.used_by(session, optimizer)}
+    return [rendering.Source(name, row.sha256, row.file, row.source) for name, row in sorted(rows.items())]
 
 
 @router.post(
