@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -9,7 +10,7 @@ from fastapi import APIRouter
 from pydantic import TypeAdapter
 from sqlalchemy.orm import Session
 
-from service.code import versions
+from service.code import plugins, versions
 from service.code.support import support
 from service.datasets import registry
 from service.errors import NotFound
@@ -84,7 +85,7 @@ def show(session: Database, _: Caller) -> Catalog:
             OptimizerEntry(name=name, title=choice.title, params=_schema(choice), colour=choice.colour)
             for name, choice in OPTIMIZERS.items()
         ],
-        libraries=[_library(library) for library in libraries()],
+        libraries=[*map(_library, libraries()), *_plugins()],
         model_libraries=[
             ModelLibraryEntry(**_facts(library), models=sum(model.refusal is None for model in library.models))
             for library in model_libraries.libraries()
@@ -135,10 +136,10 @@ def show_built_in(name: str, _: Caller) -> OptimizerDetail:
 @router.get(
     "/optimizers/{library}/{name}",
     response_model=OptimizerDetail,
-    summary="Show an optimizer of a library, or an uploaded one",
+    summary="Show an optimizer of a library or plug-in, or an uploaded one",
 )
 def show_declared(library: str, name: str, _: Caller) -> OptimizerDetail:
-    """An optimizer of a library, or one that the user `library` uploaded.
+    """An optimizer of a library or of a plug-in, or one that the user `library` uploaded.
 
     Its parameters, its default search space, what it needs, and remarks.
     """
@@ -146,7 +147,8 @@ def show_declared(library: str, name: str, _: Caller) -> OptimizerDetail:
     if library not in LIBRARIES:
         uploaded = versions.find(full_name)
         if uploaded is None:
-            raise NotFound(f"{unknown_name('library', library, LIBRARIES)}, or a user with uploaded code")
+            known = [*LIBRARIES, *sorted(plugins.packages())]
+            raise NotFound(f"{unknown_name('library', library, known)}, or a user with uploaded code")
         return _detail(uploaded.name, entry_of(uploaded), uploaded)
     declared = find_declaration(full_name)
     if declared is None:
@@ -186,6 +188,22 @@ def _library(library: Library) -> LibraryEntry:
             for declared in library.optimizers
         ],
     )
+
+
+def _plugins() -> Iterator[LibraryEntry]:
+    """The packages of plug-ins, each as a library."""
+    for package in sorted(plugins.packages()):
+        members = [plugin for plugin in plugins.plugins().values() if plugin.package == package]
+        yield LibraryEntry(
+            name=package,
+            version=members[0].fact("Version"),
+            licence=members[0].fact("License-Expression", "License"),
+            url=members[0].fact("Home-page"),
+            optimizers=[
+                LibraryOptimizer(name=plugin.name, title=plugin.declaration.title, refusal=plugin.declaration.refusal)
+                for plugin in members
+            ],
+        )
 
 
 def _entry(name: str, choice: type[Schedule]) -> CatalogEntry:

@@ -21,7 +21,7 @@ from service.specs.bodies import ARCHIVED, ComparisonChanges, Page
 from service.specs.formats import ReportFormat
 from service.storage import idempotency
 from service.storage.database import transaction
-from service.storage.tables import User
+from service.storage.tables import CodeVersion, User
 from service.web.dependencies import (
     Caller,
     ComparisonId,
@@ -160,7 +160,7 @@ def _report(comparison_id: UUID, format: ReportFormat) -> rendering.Report:
 
 def _sources(session: Session, answer: ComparisonAnswer) -> list[rendering.Source]:
     """The uploaded code that the optimizers of a comparison use, in the order of their names."""
-    rows = {}
+    rows: dict[str, CodeVersion] = {}
     for planned in answer.plan.optimizers:
         optimizer = {"name": planned["name"], "params": (planned.get("trials") or [{}])[0]}
         rows |= {row.version: row for row in versions.used_by(session, optimizer)}
