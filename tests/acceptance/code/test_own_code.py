@@ -146,3 +146,12 @@ def test_conformance_test_of_broken_code_fails(api, worker, attempt, text):
     (check,) = checks_of(api, name).values()
     assert check["outcome"] == "fail"
     assert text.lower() in check["text"].lower()
+
+
+def test_trains_models_of_libraries(api, worker):
+    """They are imported within the isolated processes that train and measure."""
+    lab = Lab(api)
+    job = JOB | {"model": "timm/test_resnet", "budget": {"steps": 3}, "optimizer": upload(api, "mine", OWN)}
+    ended = lab.ended(lab.submit(job))
+    assert ended["status"] == "succeeded", ended["message"]
+    assert ended["summary"]["metrics"]["test_loss"] is not None
