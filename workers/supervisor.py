@@ -97,11 +97,11 @@ def _run(claim: Claim, host: Host, state: AttemptState, outcome: Outcome) -> Non
             is_trusted=settings().uploaded_code == "trusted",
         )
         try:
-            started = _monitor(Process(entry.train_job, assignment), claim, host, state, outcome, assignment)
+            _monitor(Process(entry.train_job, assignment), claim, host, state, outcome, assignment)
             if code and outcome.summary is not None:
                 outcome.summary = without_test(outcome.summary)
                 if outcome.summary.reason in ENDS_TO_MEASURE:
-                    _measure(claim, host, state, outcome, assignment, started)
+                    _measure(claim, host, state, outcome, assignment)
         finally:
             if resume is not None:
                 store().forget(resume)
@@ -112,39 +112,23 @@ def _run(claim: Claim, host: Host, state: AttemptState, outcome: Outcome) -> Non
 
 
 def _monitor(
-    process: Process,
-    claim: Claim,
-    host: Host,
-    state: AttemptState,
-    outcome: Outcome,
-    assignment: messages.Assignment,
-    started: float | None = None,
-) -> float:
-    """Monitor a process until it ends; return when the run started, by the monotonic clock, for its time limit."""
+    process: Process, claim: Claim, host: Host, state: AttemptState, outcome: Outcome, assignment: messages.Assignment
+) -> None:
     try:
-        monitor = _Monitor(process, claim, host, state, outcome, assignment, started)
-        monitor.run()
-        return monitor.started
+        _Monitor(process, claim, host, state, outcome, assignment).run()
     except BaseException:
         process.kill()
         process.reap(UNKILLABLE_SECONDS)
         raise
 
 
-def _measure(
-    claim: Claim,
-    host: Host,
-    state: AttemptState,
-    outcome: Outcome,
-    assignment: messages.Assignment,
-    started: float,
-) -> None:
+def _measure(claim: Claim, host: Host, state: AttemptState, outcome: Outcome, assignment: messages.Assignment) -> None:
     """Replace the results that uploaded code reports by those of a process that does not execute the code."""
     summary = outcome.summary
     assert summary is not None
     measuring = Outcome(memory_bytes=outcome.memory_bytes, checkpoints=outcome.checkpoints)
     measurement = replace(assignment, ended=summary)
-    _monitor(Process(entry.measure_job, measurement), claim, host, state, measuring, measurement, started)
+    _monitor(Process(entry.measure_job, measurement), claim, host, state, measuring, measurement)
     if measuring.measured is None:  # it failed or was stopped
         vars(outcome).update(vars(measuring))
         return
@@ -193,7 +177,6 @@ class _Monitor:
         state: AttemptState,
         outcome: Outcome,
         assignment: messages.Assignment | None,
-        started: float | None = None,
     ) -> None:
         has_code = assignment is not None and bool(assignment.code)
         self._folder = assignment.folder if assignment and has_code else None
@@ -202,8 +185,7 @@ class _Monitor:
         self._process, self._claim, self._host, self._state, self._outcome = process, claim, host, state, outcome
         self._uploads = Uploads(state)
         self._kill_at = self._drain_until = float("inf")
-        self._last_message_at = self._memory_checked_at = time.monotonic()
-        self.started = self._last_message_at if started is None else started
+        self._started = self._last_message_at = self._memory_checked_at = time.monotonic()
 
     def run(self) -> None:
         """Monitor the child until it ends."""
@@ -266,7 +248,7 @@ class _Monitor:
                 state.add(step, points)
             case messages.Started(environment, total_steps, step, reported, seconds):
                 state.environment, state.total_steps, state.step = environment, total_steps, step
-                self.started = time.monotonic() - seconds  # the time limit applies to the run, not to the attempt
+                self._started = time.monotonic() - seconds  # the time limit applies to the run, not to the attempt
                 if self._claim.attempt > 1:
                     self._begin(step, reported)
             case messages.Checkpoint(step, file, size_bytes, sha256, seconds):
@@ -317,7 +299,7 @@ class _Monitor:
         limit = self._claim.time_limit_seconds
         if self._state.instruction is Instruction.CANCEL:
             return Interruption.CANCEL
-        if limit is not None and now - self.started > limit:
+        if limit is not None and now - self._started > limit:
             return Interruption.TIME_LIMIT
         if self._host.draining.is_set():
             return Interruption.DRAIN
