@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -122,14 +123,26 @@ def resolve(names: Iterable[str]) -> Mapping[str, Declaration]:
 
 def names_in(optimizer: Mapping[str, Any]) -> list[str]:
     """The uploaded versions that the optimizer `{name, params}` of a resolved spec uses."""
-    names = (optimizer["name"], optimizer["params"].get("base"))
+    name, base = optimizer["name"], optimizer["params"].get("base")
+    names = [name] if "/" in name else [base]  # an uploaded optimizer may have a parameter `base` of its own
     return [name for name in names if isinstance(name, str) and uploaded.is_uploaded(name)]
 
 
 def used_by(session: Session, optimizer: Mapping[str, Any]) -> Sequence[CodeVersion]:
     """The stored versions that an optimizer uses; fewer than `names_in` if one was deleted."""
-    names = names_in(optimizer)
-    return session.scalars(_named(names)).all() if names else ()
+    return named(session, names_in(optimizer))
+
+
+def named(session: Session, names: Sequence[str]) -> list[CodeVersion]:
+    """The stored versions with these full names, in their order."""
+    rows = session.scalars(select(CodeVersion).where(CodeVersion.version.in_(names))) if names else ()
+    return sorted(rows, key=lambda row: names.index(row.version))
+
+
+def content(row: CodeVersion) -> bytes:
+    """The file as it was uploaded; the stored source has no byte order mark."""
+    text = row.source.encode()
+    return text if hashlib.sha256(text).hexdigest() == row.sha256 else codecs.BOM_UTF8 + text
 
 
 def hold(session: Session, optimizer: Mapping[str, Any], pointer: str) -> None:

@@ -1,4 +1,4 @@
-"""The files of a job: its checkpoints, its curves as CSV, and its JSON documents."""
+"""The files of a job: its checkpoints, its curves as CSV, its JSON documents, and the uploaded code that it uses."""
 
 from __future__ import annotations
 
@@ -16,31 +16,39 @@ from pydantic import Field
 from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
+from service.code import versions
 from service.errors import Conflict, NotFound, Unavailable
 from service.jobs import lookup
 from service.metrics import read
 from service.specs.bodies import Output
 from service.storage.files import store
-from service.storage.tables import Checkpoint, Job, MetricChunk
+from service.storage.tables import Checkpoint, CodeVersion, Job, MetricChunk
 
 CURVES = "curves.csv"
 BINARY, CSV, JSON = "application/octet-stream", "text/csv; charset=utf-8; header=present", "application/json"
+PYTHON = "text/x-python; charset=utf-8"
 BLOCK_BYTES = 1 << 20
 ROWS = 5_000
 """Rows of a CSV file that are sent at a time."""
 CHECKPOINT = re.compile(r"checkpoint-(\d{1,18})\.pt")
 
 
+Kind = Literal["checkpoint", "curves", "document", "code"]
+
+
 class ArtifactView(Output):
     """A file of a job."""
 
     name: str
-    kind: Literal["checkpoint", "curves", "document"]
+    kind: Kind
     media_type: str
     size_bytes: int | None = Field(description="Null for files that are generated while being sent.")
-    sha256: str | None = Field(description="Checkpoints only.")
+    sha256: str | None = Field(description="Checkpoints and uploaded code only.")
     step: int | None = Field(description="Optimizer steps before the checkpoint; null for other files.")
-    created_at: datetime | None = Field(description="Checkpoints only.")
+    version: str | None = Field(
+        description="Version of uploaded code, such as ada/mine@3f2a9c71; null for other files."
+    )
+    created_at: datetime | None = Field(description="Checkpoints and uploaded code only.")
 
 
 class Artifacts(Output):
@@ -74,15 +82,16 @@ def artifacts(session: Session, job_id: UUID) -> Artifacts:
     if _has_points(session, job_id):
         files.append(_view(CURVES, "curves", CSV))
     files += [_view(name, "document", JSON, len(text)) for name, text in _documents(job).items()]
+    files += [_view(name, "code", PYTHON, len(versions.content(row)), row) for name, row in _code(session, job).items()]
     return Artifacts(artifacts=files)
 
 
 def _view(
     name: str,
-    kind: Literal["checkpoint", "curves", "document"],
+    kind: Kind,
     media_type: str,
     size_bytes: int | None = None,
-    row: Checkpoint | None = None,
+    row: Checkpoint | CodeVersion | None = None,
 ) -> ArtifactView:
     return ArtifactView(
         name=name,
@@ -90,7 +99,8 @@ def _view(
         media_type=media_type,
         size_bytes=size_bytes,
         sha256=row.sha256 if row else None,
-        step=row.step if row else None,
+        step=row.step if isinstance(row, Checkpoint) else None,
+        version=row.version if isinstance(row, CodeVersion) else None,
         created_at=row.created_at if row else None,
     )
 
@@ -103,6 +113,14 @@ def _documents(job: Job) -> dict[str, bytes]:
         for name, document in documents.items()
         if document is not None
     }
+
+
+def _code(session: Session, job: Job) -> dict[str, CodeVersion]:
+    """The uploaded versions that the job uses, by the name of their file, such as `optimizer.py`.
+
+    They never change, and none that a job uses is deleted, so no copy is stored with the job.
+    """
+    return {f"{row.kind}.py": row for row in versions.used_by(session, job.spec["optimizer"])}
 
 
 def download(session: Session, job_id: UUID, name: str, range_header: str | None = None) -> Download:
@@ -122,6 +140,9 @@ def download(session: Session, job_id: UUID, name: str, range_header: str | None
     documents = _documents(job)
     if name in documents:
         return Download(file_name, JSON, iter([documents[name]]), len(documents[name]))
+    if (version := _code(session, job).get(name)) is not None:
+        code = versions.content(version)
+        return Download(file_name, PYTHON, iter([code]), len(code))
     if name == CURVES and _has_points(session, job_id):
         return Download(file_name, CSV, _table(job_id))
     names = ", ".join(file.name for file in artifacts(session, job_id).artifacts)

@@ -18,6 +18,7 @@ from service.reports.figures import across, canvas, costs, scores, training, tun
 from service.reports.figures.canvas import Picture
 from service.reports.figures.study import Study
 from service.reports.lookup import leaders
+from service.reports.sources import Excerpt, UploadedFile, excerpts
 from service.reports.tables import comparison as comparison_tables
 from service.reports.tables import task as task_tables
 from service.reports.tables.table import Table
@@ -69,7 +70,9 @@ class Section:
     parts: Sequence[Part]
 
 
-def page(answer: ComparisonAnswer, curves: Mapping[UUID, Mapping[str, Curve]]) -> str:
+def page(
+    answer: ComparisonAnswer, curves: Mapping[UUID, Mapping[str, Curve]], uploaded: Sequence[UploadedFile] = ()
+) -> str:
     """Render the page."""
     study = Study(answer, curves)
     with canvas.settings():
@@ -96,6 +99,7 @@ def page(answer: ComparisonAnswer, curves: Mapping[UUID, Mapping[str, Curve]]) -
             environment=_environments(answer),
             record=_record(answer),
             verdict=_verdict(answer),
+            sources=[(excerpt, _about(excerpt)) for excerpt in excerpts(uploaded)],
         )
     )
 
@@ -327,3 +331,9 @@ def _record(answer: ComparisonAnswer) -> list[tuple[str, str]]:
         ("tags", ", ".join(f"{name}:{value}" for name, value in answer.tags.items())),
     ]
     return [(name, value) for name, value in rows if value]
+
+
+def _about(excerpt: Excerpt) -> list[tuple[str, str]]:
+    """What identifies a source."""
+    of = excerpt.of
+    return [("file", excerpt.name), ("SHA-256", of.sha256), ("uploaded", moment(of.created_at))]

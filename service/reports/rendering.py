@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 from service.comparisons.answers import ComparisonAnswer
 from service.metrics.read import Curve
 from service.reports import csv_report, latex
+from service.reports.sources import UploadedFile
 from service.specs.formats import ReportFormat
 
 Curves = Mapping[UUID, Mapping[str, Curve]]
@@ -33,22 +34,25 @@ class Report:
     file_name: str
 
 
-def render(format: ReportFormat, answer: ComparisonAnswer, curves: Curves) -> Report:
+def render(
+    format: ReportFormat, answer: ComparisonAnswer, curves: Curves, files: Sequence[UploadedFile] = ()
+) -> Report:
     """Render a comparison in a format.
 
     Args:
         answer: a finished or running comparison.
         curves: metrics `curve_names` of the jobs `job_ids`; used by HTML only. The page names the figures whose
             curves are missing.
+        files: the uploaded code that its runs use, for the appendix of HTML and LaTeX.
     """
     if format == "html":
         from service.reports.page import page  # noqa: PLC0415  # matplotlib: 35 MB and 0.6 s, only needed to draw
 
-        body = page(answer, curves)
+        body = page(answer, curves, files)
     elif format == "csv":
         body = csv_report.text(answer)
     elif format == "latex":
-        body = latex.document_part(answer)
+        body = latex.document_part(answer, files)
     else:
         body = answer.model_dump_json(indent=2)
     return Report(body, MEDIA_TYPES[format], file_name(answer, format))

@@ -1,5 +1,7 @@
 """`/v1/code`: upload, list, show, compare and delete code."""
 
+from hashlib import sha256
+
 import pytest
 
 from service.accounts import api_keys
@@ -91,6 +93,44 @@ def test_runs_of_the_same_version_are_reused_and_those_of_another_one_are_not(ap
     upload(api, lr=0.2)
     assert planned("ada/mine") == (2, 4), "those of adam"
     assert planned(first) == (4, 4)
+
+
+BOM = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize("wrapper", [None, "ko"])
+def test_file_is_among_the_artifacts_of_jobs_that_use_it(api, bob, wrapper):
+    content = BOM + SOURCE.format(0.1).encode()
+    name = api.post("/v1/code?kind=optimizer&name=mine", content=content).json()["name"]
+    optimizer = {"name": wrapper, "params": {"base": name}} if wrapper else name
+    path = f"/v1/jobs/{api.post('/v1/jobs', json=JOB | {'optimizer': optimizer}).json()['id']}/artifacts"
+    listed = {artifact["name"]: artifact for artifact in bob.get(path).json()["artifacts"]}
+    file = listed["optimizer.py"]
+    assert (file["kind"], file["version"], file["size_bytes"]) == ("code", name, len(content))
+    assert file["sha256"] == sha256(content).hexdigest() == api.get(f"/v1/code/{name}").json()["sha256"]
+    answer = bob.get(f"{path}/optimizer.py")
+    assert (answer.content, answer.headers["Content-Type"]) == (content, "text/x-python; charset=utf-8")
+    assert answer.headers["Content-Disposition"].startswith("attachment;")
+
+
+def test_jobs_without_uploaded_code_have_no_source(api):
+    path = f"/v1/jobs/{api.post('/v1/jobs', json=JOB | {'optimizer': 'adam'}).json()['id']}/artifacts"
+    assert [artifact["name"] for artifact in api.get(path).json()["artifacts"]] == ["spec.json"]
+    problem(api.get(f"{path}/optimizer.py"), 404)
+
+
+@pytest.mark.parametrize("format", ["html", "latex"])
+def test_reports_end_with_the_source_of_each_version(api, bob, format):
+    used, base, unused = (upload(api, name, lr).json() for name, lr in (("mine", 0.1), ("other", 0.2), ("mine", 0.3)))
+    optimizers = [used["name"], {"name": "ko", "params": {"base": "ada/other"}}]
+    request = REQUEST | {"seeds": 2, "tuning": None, "optimizers": optimizers}
+    id_ = api.post("/v1/comparisons", json=request).json()["id"]
+    appendix = bob.get(f"/v1/comparisons/{id_}/report?format={format}").text.rpartition("Source of uploaded code")[2]
+    for version, lr in ((used, "lr=0.1"), (base, "lr=0.2")):
+        assert version["name"] in appendix
+        assert version["sha256"][:32] in appendix
+        assert lr in appendix
+    assert unused["sha256"][:32] not in appendix
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from service.comparisons import lifecycle
 from service.comparisons.answers import ComparisonAnswer, ComparisonDryRun, ComparisonSummary
 from service.comparisons.design.requests import ComparisonRequest
 from service.metrics import read
-from service.reports import rendering
+from service.reports import rendering, sources
 from service.specs.bodies import ARCHIVED, ComparisonChanges, Page
 from service.specs.formats import ReportFormat
 from service.storage import idempotency
@@ -137,7 +137,10 @@ class ReportQuery(StrictQuery):
 async def report(
     request: Request, _: PassingCaller, comparison_id: PassingComparisonId, query: Annotated[ReportQuery, Query()]
 ) -> Response:
-    """The result as a file: a self-contained HTML page, a table as CSV or LaTeX, or JSON."""
+    """The result as a file: a self-contained HTML page, a table as CSV or LaTeX, or JSON.
+
+    HTML and LaTeX end with the source of the uploaded code that the runs use.
+    """
     if query.format == "html":
         file = await draw_in_queue(request, lambda: _report(comparison_id, "html"))
     else:
@@ -152,7 +155,8 @@ def _report(comparison_id: UUID, format: ReportFormat) -> rendering.Report:
         answer = lifecycle.answer(session, lifecycle.get(session, comparison_id))
         is_page = format == "html"  # other formats contain no curves, which are large
         curves = read.curves(session, rendering.job_ids(answer), rendering.curve_names(answer)) if is_page else {}
-    return rendering.render(format, answer, curves)
+        files = sources.used_by(session, answer) if format in ("html", "latex") else ()
+    return rendering.render(format, answer, curves, files)
 
 
 @router.post(
