@@ -80,10 +80,12 @@ gpu: setup
 screenshots: setup tools
 	$(BIN)/python -m tests.browser.screenshots
 
-# After an update of torch, pytorch-optimizer or schedulefree: the file that describes their optimizers to the API, and
-# the tables of docs/optimizers.md. Each optimizer goes through the conformance test (10 minutes).
+# After an update of a library: the files that describe its optimizers and models to the API, and the tables of
+# docs/optimizers.md and docs/models.md. Each optimizer goes through the conformance test (10 minutes), images of many
+# sizes through each model (an hour).
 catalog: setup
 	$(BIN)/python -m workers.training.library_catalog
+	$(BIN)/python -m workers.training.model_catalog
 
 # After a change of dependencies in pyproject.toml; the result carries hashes and no index address.
 lock:

@@ -53,6 +53,8 @@ __all__ = [
     "KotrainError",
     "Leaderboard",
     "Metrics",
+    "ModelDetail",
+    "ModelLibraryDetail",
     "NotFound",
     "NotRunning",
     "OptimizerDetail",

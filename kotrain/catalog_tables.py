@@ -11,7 +11,7 @@ from rich.text import Text
 from kotrain.tables import plain
 
 if TYPE_CHECKING:
-    from service.specs.bodies import Catalog, LibraryEntry, OptimizerDetail
+    from service.specs.bodies import Catalog, LibraryEntry, ModelDetail, ModelLibraryDetail, OptimizerDetail
 
 
 def catalog(listed: Catalog) -> Table:
@@ -26,7 +26,47 @@ def catalog(listed: Catalog) -> Table:
         count = sum(optimizer.refusal is None for optimizer in library.optimizers)
         title = f"{count} more optimizers, of version {library.version}: kotrain catalog {library.name}"
         table.add_row("library", library.name, title, "")
+    for models_of in listed.model_libraries:
+        title = f"{models_of.models:,} more models, of version {models_of.version}: kotrain catalog {models_of.name}"
+        table.add_row("library", models_of.name, title, "")
     return table
+
+
+def models(listed: ModelLibraryDetail) -> Table:
+    """One row per model of a library, with its size, or with the reason if it cannot be used."""
+    table = plain("name", "title", "parameters", "smallest images")
+    table.columns[0].min_width = max(len(entry.name) for entry in listed.models)
+    for entry in listed.models:
+        facts = (
+            (millions(entry.parameters), f"{entry.smallest_side} px")
+            if entry.refusal is None
+            else ("", f"refused: {entry.refusal}")
+        )
+        table.add_row(entry.name, Text(entry.title), *map(Text, facts))
+    return table
+
+
+def model(detail: ModelDetail) -> Group:
+    """A model of a library: its title, its size and the images that it takes."""
+    if detail.refusal is not None:
+        return Group(Text(detail.title), Text(f"refused: {detail.refusal}"))
+    smallest, multiple = detail.smallest_side, detail.multiple_of
+    if multiple == 0:
+        sides = f"of {smallest} x {smallest} pixels only"
+    else:
+        sides = f"from {smallest} x {smallest} pixels{f', multiples of {multiple}' if multiple > 1 else ''}"
+    limits = [text for text, holds in (("square", detail.is_square), ("color", detail.is_colour_only)) if holds]
+    facts = [
+        f"{millions(detail.parameters)} parameters for color images and 1,000 classes",
+        f"takes {' '.join([*limits, 'images'])} {sides}; published for {detail.native_side}",
+        f"fitted to the data: {', '.join([*detail.stem, *detail.head])}",
+    ]
+    return Group(Text(detail.title), *(Text(f"- {fact}") for fact in facts))
+
+
+def millions(count: int) -> str:
+    """`0.41 M`, `11.7 M`, `2,720 M`."""
+    return f"{count / 1e6:,.0f} M" if count >= 99.5e6 else f"{count / 1e6:.3g} M"
 
 
 def library(listed: LibraryEntry) -> Table:

@@ -21,7 +21,7 @@ from service.comparisons.boards import Leaderboard
 from service.datasets.schemas import DatasetDetail, DatasetList, DatasetView
 from service.jobs.schemas import DryRun, History, JobView
 from service.metrics.schemas import Metrics
-from service.specs.bodies import Catalog, Me, OptimizerDetail, Page
+from service.specs.bodies import Catalog, Me, ModelDetail, ModelLibraryDetail, OptimizerDetail, Page
 from service.specs.formats import FileFormat, ReportFormat
 from service.specs.states import ComparisonStatus, JobStatus
 
@@ -373,6 +373,14 @@ class Client(CodeCalls):
     def optimizer(self, name: str) -> OptimizerDetail:
         """An optimizer of kotrain, or of a library such as `pytorch_optimizer/soap`: its parameters and needs."""
         return self._transport.call(OptimizerDetail, "GET", f"/v1/catalog/optimizers/{name}")
+
+    def models(self, library: str) -> ModelLibraryDetail:
+        """The models of a library, `torchvision` or `timm`."""
+        return self._transport.call(ModelLibraryDetail, "GET", f"/v1/catalog/models/{library}")
+
+    def model(self, name: str) -> ModelDetail:
+        """A model of a library, such as `timm/resnet18`: the images that it takes, and its size."""
+        return self._transport.call(ModelDetail, "GET", f"/v1/catalog/models/{name}")
 
     def me(self) -> Me:
         """The user who owns the API key."""

@@ -29,7 +29,7 @@ from kotrain.plugins import Extensible
 from service.specs.text import unknown_name
 
 if TYPE_CHECKING:
-    from service.specs.bodies import CatalogEntry
+    from service.specs.bodies import CatalogEntry, LibraryEntry, ModelLibraryEntry
 
 app = typer.Typer(
     cls=Extensible,
@@ -167,7 +167,7 @@ app.command(name="report")(comparison_commands.report)  # also `comparison repor
 def catalog(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="NAME", help="Entry whose parameters to show, or library whose optimizers to list."),
+        typer.Argument(metavar="NAME", help="Entry whose parameters to show, or library to list."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -176,10 +176,18 @@ def catalog(
     from kotrain.client import Client
 
     with Client() as client:
+        answer = client.catalog()
+        library_name = (name or "").partition("/")[0]
+        has_models = library_name in [library.name for library in answer.model_libraries]
+        if has_models and library_name == name:
+            models = client.models(library_name)
+            return say(models) if as_json else tables.console().print(catalog_tables.models(models))
+        if has_models and name:
+            model = client.model(name)
+            return say(model) if as_json else tables.console().print(catalog_tables.model(model))
         if name is not None and "/" in name:
             optimizer = client.optimizer(name)
             return say(optimizer) if as_json else tables.console().print(catalog_tables.optimizer(optimizer))
-        answer = client.catalog()
     if name is None:
         return say(answer) if as_json else tables.console().print(catalog_tables.catalog(answer))
     for library in answer.libraries:
@@ -187,7 +195,8 @@ def catalog(
             return say(library) if as_json else tables.console().print(catalog_tables.library(library))
     entries: list[CatalogEntry] = [*answer.datasets, *answer.models, *answer.optimizers, *answer.schedules]
     matching = [entry for entry in entries if entry.name == name]
-    names = [*(entry.name for entry in entries), *(library.name for library in answer.libraries)]
+    libraries: list[LibraryEntry | ModelLibraryEntry] = [*answer.libraries, *answer.model_libraries]
+    names = [*(entry.name for entry in entries), *(library.name for library in libraries)]
     if not matching:
         raise typer.BadParameter(unknown_name("name", name, names))
     if as_json:

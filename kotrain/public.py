@@ -23,7 +23,7 @@ from service.comparisons.design.requests import ComparisonRequest
 from service.jobs.requests import JobRequest
 from service.jobs.schemas import DryRun, JobView
 from service.metrics.schemas import Metrics
-from service.specs.bodies import Catalog, OptimizerDetail
+from service.specs.bodies import Catalog, ModelDetail, ModelLibraryDetail, OptimizerDetail
 from service.specs.states import ComparisonStatus, JobStatus, Reason
 from service.specs.summary import Summary
 
@@ -49,6 +49,8 @@ __all__ = [
     "KotrainError",
     "Leaderboard",
     "Metrics",
+    "ModelDetail",
+    "ModelLibraryDetail",
     "NotFound",
     "NotRunning",
     "OptimizerDetail",

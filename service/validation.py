@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from service.errors import FieldError
+from service.specs.catalog.base import DECLARED
 from service.specs.catalog.datasets import OWN
-from service.specs.catalog.optimizers import DECLARED
 from service.specs.patterns import WORDS
 from service.specs.text import unknown_name
 

@@ -1,10 +1,10 @@
-"""The uploaded code that a job uses."""
+"""The uploaded code that a job uses; the plug-ins that it uses are installed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from service.code import checks, isolation, versions
+from service.code import checks, isolation, plugins, versions
 from service.config import settings
 from service.jobs.claims import Claim
 from service.specs.catalog.declaration import Declaration
@@ -28,6 +28,10 @@ def code_of(claim: Claim, give_up: Callable[[], bool]) -> tuple[messages.Code, .
     Raises CodeUnavailable if one has been deleted, or if this worker runs no uploaded code.
     """
     optimizer = claim.spec["optimizer"]
+    for name in versions.all_names_in(optimizer):
+        if plugins.is_plugin(name) and plugins.find(name) is None:
+            installed = plugins.plugins()[name.partition("@")[0]].declaration.name
+            raise CodeUnavailable(invalid=f"the plug-in {name} is not installed on this worker, which has {installed}")
     names = versions.names_in(optimizer)
     if not names:
         return ()
@@ -41,7 +45,9 @@ def code_of(claim: Claim, give_up: Callable[[], bool]) -> tuple[messages.Code, .
     stored = {row.version: row for row in rows}
     deleted = [name for name in names if name not in stored]
     if deleted:
-        raise CodeUnavailable(invalid=f"uploaded code '{deleted[0]}' has been deleted")
+        raise CodeUnavailable(
+            invalid=f"'{deleted[0]}' has been deleted, or is a plug-in that is not installed on this worker"
+        )
     return tuple(
         messages.Code(
             Declaration.model_validate(row.declaration | {"is_resumable": checks.resumes(row)}), row.file, row.source

@@ -31,7 +31,7 @@ from service.validation import field_errors
 MAX_BYTES = 2**18
 """Maximum size of a file."""
 
-PACKAGES = ("torch", "torchvision", "numpy", "pytorch_optimizer", "schedulefree", "sklearn", "scipy", "ko")
+PACKAGES = ("torch", "torchvision", "numpy", "pytorch_optimizer", "schedulefree", "heavyball", "sklearn", "scipy", "ko")
 """Packages that uploaded code may import, beside Python's standard library."""
 
 ROOT = "torch.optim.Optimizer"
@@ -50,6 +50,8 @@ class Source:
     file: str
     """Its name, for messages."""
     text: str
+    is_trusted: bool = False
+    """Whether it may import what is installed, also modules beside it: that of a plug-in."""
 
     @classmethod
     def from_bytes(cls, file: str, content: bytes) -> Source:
@@ -64,16 +66,16 @@ class Source:
             raise Invalid.field("", f"{file} is not text in UTF-8: byte {error.start} is invalid") from None
         return cls(file, text)
 
-    def declare(self, name: str) -> Declaration:
-        """The optimizer that the file defines, under this name."""
+    def declare(self, name: str, chosen: str | None = None) -> Declaration:
+        """The optimizer that the file defines, under this name; `chosen` names its class or function."""
         try:
-            return self._declare(name)
+            return self._declare(name, chosen)
         except RecursionError:
             raise Invalid.field("", f"{self.file} cannot be read: its expressions are nested too deeply") from None
 
-    def _declare(self, name: str) -> Declaration:
+    def _declare(self, name: str, chosen: str | None) -> Declaration:
         module = _Module(self)
-        definition = module.definition()
+        definition = module.definition(chosen)
         parameters = module.signature(definition).parameters()
         return Declaration(
             name=name,
@@ -95,6 +97,7 @@ class _Module:
 
     def __init__(self, source: Source) -> None:
         self._file = source.file
+        self._is_trusted = source.is_trusted
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # invalid escapes in strings
@@ -133,7 +136,7 @@ class _Module:
                         alias.name if alias.asname else (alias.name.partition(".")[0]),
                     )
             elif isinstance(node, ast.ImportFrom):
-                if node.level:
+                if node.level and not self._is_trusted:
                     raise self._invalid("imports from its own package, but a single file has none", node)
                 modules = [node.module or ""]
                 for alias in node.names:
@@ -141,7 +144,7 @@ class _Module:
             else:
                 continue
             for module in modules:
-                if node not in optional and not is_available(module):
+                if node not in optional and not self._is_trusted and not is_available(module):
                     raise self._invalid(
                         f"imports {module.partition('.')[0]}, which is not available; uploaded code may import "
                         f"Python's standard library and {listed(list(PACKAGES))}",
@@ -186,24 +189,26 @@ class _Module:
 
         def is_optimizer(name: str, seen: frozenset[str] = frozenset()) -> bool:
             if name not in defined or name in seen:
-                return name == ROOT or name.startswith(("torch.optim.", "pytorch_optimizer.", "schedulefree."))
+                return name == ROOT or name.startswith(
+                    ("torch.optim.", "pytorch_optimizer.", "schedulefree.", "heavyball.")
+                )
             return any(is_optimizer(self._full_name(base), seen | {name}) for base in defined[name].bases)
 
         return {name: node for name, node in defined.items() if is_optimizer(name)}
 
-    def definition(self) -> Definition:
-        """The class, or the function `make`."""
+    def definition(self, chosen: str | None = None) -> Definition:
+        """The class, or the function `make`; `chosen` is its name, else the constant `OPTIMIZER`."""
         classes = self._classes
         functions = {node.name: node for node in self._tree.body if isinstance(node, ast.FunctionDef)}
-        chosen = self._literal("OPTIMIZER")
-        if chosen is not None:
+        name, source = (chosen, "the entry point") if chosen else (self._literal("OPTIMIZER"), "OPTIMIZER")
+        if name is not None:
             known: dict[str, Definition] = {**classes, **{k: v for k, v in functions.items() if k == FACTORY}}
-            if not isinstance(chosen, str) or chosen not in known:
+            if not isinstance(name, str) or name not in known:
                 names = listed([*known]) if known else "no optimizer"
                 raise self._invalid(
-                    f"OPTIMIZER is {repr(chosen)[:64]}, but the file defines {names}", self.constants["OPTIMIZER"]
+                    f"{source} is {repr(name)[:64]}, but the file defines {names}", self.constants.get("OPTIMIZER")
                 )
-            return known[chosen]
+            return known[name]
         if FACTORY in functions:
             return functions[FACTORY]
         if not classes:

@@ -12,6 +12,7 @@ from sqlalchemy import Text, delete, func, or_, select
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session, defer
 
+from service.code import plugins
 from service.code.reader import declare
 from service.code.source import is_available
 from service.config import settings
@@ -72,11 +73,12 @@ def add(user: User, name: str, file: str, content: bytes) -> tuple[UUID, bool]:
 
 
 def _check_names(owner: str, name: str) -> None:
-    if not uploaded.is_uploaded(f"{owner}/{name}") or owner in RESERVED_OWNERS:
+    reserved = RESERVED_OWNERS | plugins.packages()
+    if not uploaded.is_uploaded(f"{owner}/{name}") or owner in reserved:
         raise Invalid.field(
             "name",
             f"code is named USER/NAME, which is not possible for the user name '{owner}': it must be 1 to 24 letters, "
-            f"digits and ._- ({CODE_OWNER}), and none of {', '.join(sorted(RESERVED_OWNERS))}",
+            f"digits and ._- ({CODE_OWNER}), and none of {', '.join(sorted(reserved))}",
         )
     if is_available(name) or name in RESERVED_NAMES:
         raise Invalid.field("name", f"'{name}' is the name of a module that code may import; choose another one")
@@ -104,13 +106,20 @@ def _named(names: Iterable[str]) -> Any:
 
 
 def find(name: str) -> Declaration | None:
-    """The declaration of a version, or of the newest one; None if there is none, or no database."""
+    """The declaration of a version, or of the newest one, or of a plug-in; None if there is none, or no database."""
+    if (plugin := plugins.find(name)) is not None:
+        return plugin
     return resolve({name}).get(name) if settings().database_url else None
 
 
 def resolve(names: Iterable[str]) -> Mapping[str, Declaration]:
-    """Names of uploaded code -> declarations of the versions that they mean. Unknown names are left out."""
-    found: dict[str, Declaration] = {}
+    """Names of uploaded code and plug-ins -> declarations of the versions that they mean, without unknown names."""
+    found = {name: plugin for name in names if (plugin := plugins.find(name)) is not None}
+    for plugin in found.values():
+        uploaded.remember(plugin)
+    names = [name for name in names if name not in found]
+    if not names:
+        return found
     with transaction() as session:
         for name in names:
             row = session.scalar(_named([name]).limit(1))
@@ -122,7 +131,12 @@ def resolve(names: Iterable[str]) -> Mapping[str, Declaration]:
 
 
 def names_in(optimizer: Mapping[str, Any]) -> list[str]:
-    """The uploaded versions that the optimizer `{name, params}` of a resolved spec uses."""
+    """The uploaded versions, without those of plug-ins, that the optimizer `{name, params}` of a resolved spec uses."""
+    return [name for name in all_names_in(optimizer) if not plugins.is_plugin(name)]
+
+
+def all_names_in(optimizer: Mapping[str, Any]) -> list[str]:
+    """The uploaded versions and the plug-ins that an optimizer uses."""
     name, base = optimizer["name"], optimizer["params"].get("base")
     names = [name] if "/" in name else [base]  # an uploaded optimizer may have a parameter `base` of its own
     return [name for name in names if isinstance(name, str) and uploaded.is_uploaded(name)]

@@ -37,6 +37,7 @@ from service.errors import Invalid
 from service.metrics import targets
 from service.specs.bodies import ARCHIVED
 from service.specs.catalog.datasets import DATASETS, is_own
+from service.specs.catalog.model_libraries import is_of_model_library
 from service.specs.catalog.models import MODELS
 from service.specs.catalog.optimizers import OPTIMIZERS, is_declared
 from service.specs.metric_text import out_of_reach
@@ -112,9 +113,15 @@ def _optimizer(name: str) -> str:
     return name
 
 
+def _model(name: str) -> str:
+    if name not in MODELS and not is_of_model_library(name):
+        raise ValueError(f"{unknown_name('model', name, sorted(MODELS))}, or one of a library, such as timm/resnet18")
+    return name
+
+
 DatasetName = Annotated[str, AfterValidator(_dataset)]
 OptimizerName = Annotated[str, AfterValidator(_optimizer)]
-ModelName = Annotated[str, _one_of(MODELS, "model")]
+ModelName = Annotated[str, AfterValidator(_model)]
 
 
 class CompareQuery(BaseModel):

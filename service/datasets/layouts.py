@@ -324,10 +324,13 @@ def absence(name: str, data_dir: Path) -> str:
     return f"unknown data set '{name}'{hint}; {uploaded}"
 
 
-def side(choice: Dataset, data_dir: Path) -> int:
-    """Longer side of an image, in pixels, as `Dataset.side`."""
+def image_shape(choice: Dataset, data_dir: Path) -> tuple[int, int, int] | None:
+    """Channels, height and width of an image; None for other data, and for an uploaded data set that is absent."""
     description = describe(choice.name, data_dir)
-    return choice.side if description is None else max(description.shape[1:], default=choice.side)
+    if description is None or choice.kind != "image":
+        return choice.image_shape
+    channels, height, width = description.shape
+    return channels, height, width
 
 
 def train_records(choice: Dataset, data_dir: Path) -> int | None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from pydantic import ValidationError
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
@@ -25,6 +26,7 @@ from service.specs.states import TRANSITIONS, JobStatus, Reason
 from service.specs.training import TrainSpec
 from service.storage.database import NOW
 from service.storage.tables import Job, JobEvent, User
+from service.validation import field_errors
 
 
 def cancel(session: Session, user: User, job_id: UUID) -> Job:
@@ -85,7 +87,12 @@ def retry(session: Session, user: User, job_id: UUID) -> Job:
     earlier = session.scalar(select(Job).where(Job.retry_of == job_id))
     if earlier is not None:
         return earlier
-    check(session, TrainSpec.model_validate(job.spec))
+    try:
+        spec = TrainSpec.model_validate(job.spec)
+    except ValidationError as error:  # stored by another version, or with a plug-in that is no longer installed
+        problem = field_errors(error, job.spec)[0].detail
+        raise Conflict(f"job {job_id} cannot be repeated: {problem}", current_status=job.status) from None
+    check(session, spec)
     request = ("spec", "dataset", "model", "optimizer", "needs_cuda", "tags", "priority", "user_id")
     limits = ("time_limit_seconds", "max_failures", "memory_limit_bytes")
     values = {name: getattr(job, name) for name in (*request, *limits)}

@@ -142,7 +142,7 @@ def download(session: Session, job_id: UUID, name: str, range_header: str | None
         return Download(file_name, JSON, iter([documents[name]]), len(documents[name]))
     if (version := _code(session, job).get(name)) is not None:
         code = versions.content(version)
-        return Download(file_name, PYTHON, iter([code]), len(code))
+        return Download(file_name, PYTHON, iter([code]), len(code), version.sha256)
     if name == CURVES and _has_points(session, job_id):
         return Download(file_name, CSV, _table(job_id))
     names = ", ".join(file.name for file in artifacts(session, job_id).artifacts)

@@ -107,11 +107,27 @@ class History(Output):
     events: list[EventView]
 
 
+class FittedModel(Output):
+    """A model of a library, as it is constructed for the data."""
+
+    parameters: int = Field(
+        description="Number of parameters. For models that are constructed for the size of the images, the number at "
+        "the size that they were published for."
+    )
+    least_memory_bytes: int = Field(
+        description="Memory that weights, gradients and the optimizer's state take; activations come in addition."
+    )
+    smallest_side: int = Field(description="Smallest height and width of images that it takes, in pixels.")
+    stem: str | None = Field(description="How its first layer differs from the published one; null: it does not.")
+    head: str | None = Field(description="How its last layer differs from the published one; null: it does not.")
+
+
 class DryRun(Output):
     """The job that the request would create."""
 
     spec: dict[str, Any]
     warnings: list[str] = Field([], description="What is valid, but probably not intended; in sentences.")
+    model: FittedModel | None = Field(None, description="A model of a library as it is fitted; null for others.")
     tags: dict[str, str]
     priority: int
     time_limit_seconds: float | None

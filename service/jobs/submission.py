@@ -16,10 +16,11 @@ from service.config import settings
 from service.datasets import layouts
 from service.datasets.locks import hold_dataset
 from service.errors import FieldError, Invalid
-from service.jobs import queue
+from service.jobs import fitting, queue
 from service.jobs.lookup import get
 from service.jobs.requests import JobRequest
-from service.jobs.workers import has_cuda
+from service.jobs.schemas import FittedModel
+from service.jobs.workers import has_cuda, is_up
 from service.specs.catalog.datasets import is_own
 from service.specs.engine import ENGINE_VERSION
 from service.specs.states import JobStatus
@@ -44,8 +45,11 @@ def check(session: Session, request: TrainSpec) -> None:
         errors.append(FieldError("/dataset", layouts.absence(dataset.name, folder)))
     else:
         records = layouts.train_records(dataset, folder)
-        if records is not None and (problem := _lone_record(request, records, layouts.side(dataset, folder))):
+        shape = layouts.image_shape(dataset, folder)
+        side = max(shape[1:]) if shape else 0
+        if records is not None and shape and (problem := _lone_record(request, records, side)):
             errors.append(FieldError("/batch_size", problem))
+        errors += fitting.problems(request, shape, layouts.classes(dataset, folder), _devices_up(session))
         if records is not None and request.batch_size > records:
             errors.append(
                 FieldError(
@@ -81,6 +85,19 @@ def _lone_record(request: TrainSpec, records: int, side: int) -> str | None:
         f"cannot train on: it reduces an image of {side} x {side} pixels to one value per channel; choose "
         f"{' or '.join(map(str, others)) or 'another batch size'}"
     )
+
+
+def fitted(request: TrainSpec) -> FittedModel | None:
+    """How the model of a library is fitted to the data; None for a built-in model."""
+    folder = settings().data
+    return fitting.fitted(
+        request, layouts.image_shape(request.dataset, folder), layouts.classes(request.dataset, folder)
+    )
+
+
+def _devices_up(session: Session) -> Sequence[list[Any]]:
+    """The devices of each worker that is up."""
+    return session.scalars(select(Worker.devices).where(is_up())).all()
 
 
 def _only_cpu_workers(session: Session) -> bool:

@@ -166,6 +166,52 @@ class LibraryEntry(Output):
     optimizers: list[LibraryOptimizer]
 
 
+class LibraryModelEntry(Output):
+    """A model of a library."""
+
+    name: str
+    title: str
+    parameters: int = Field(description="Number of parameters for color images and 1,000 classes.")
+    smallest_side: int = Field(description="Smallest height and width of images that it takes, in pixels.")
+    refusal: str | None = Field(description="Why it cannot be used; null if it can.")
+
+
+class ModelDetail(LibraryModelEntry):
+    """A model of a library, with what is known about it."""
+
+    params: dict[str, Any] = Field(description="JSON Schema of the parameters.")
+    reads: str = Field(description="Kind of data that it is made for.")
+    native_side: int = Field(description="Height and width of the images that it was published for, in pixels.")
+    multiple_of: int = Field(
+        description="Heights and widths have to be multiples of this number; 0: it takes images of the smallest side "
+        "only."
+    )
+    is_square: bool = Field(description="Whether it takes square images only.")
+    is_colour_only: bool = Field(description="Whether it takes images with three channels only.")
+    stem: list[str] = Field(description="Modules that are fitted to the number of channels.")
+    head: list[str] = Field(description="Modules that are fitted to the number of classes.")
+
+
+class ModelLibraryEntry(Output):
+    """A library of models."""
+
+    name: str
+    version: str
+    licence: str
+    url: str
+    models: int = Field(description="Number of its models that can be used.")
+
+
+class ModelLibraryDetail(Output):
+    """A library of models, and its models in the order of their names."""
+
+    name: str
+    version: str
+    licence: str
+    url: str
+    models: list[LibraryModelEntry]
+
+
 class CodeSupport(Output):
     """Whether users can upload code, and what it may import."""
 
@@ -183,6 +229,9 @@ class Catalog(Output):
     optimizers: list[OptimizerEntry]
     libraries: list[LibraryEntry] = Field(
         [], description="Libraries of further optimizers; `GET /v1/catalog/optimizers/{library}/{name}` describes one."
+    )
+    model_libraries: list[ModelLibraryEntry] = Field(
+        [], description="Libraries of further models; `GET /v1/catalog/models/{library}` lists them."
     )
     schedules: list[CatalogEntry]
     code: CodeSupport | None = Field(None, description="Upload of code: `POST /v1/code`. Null from older servers.")

@@ -29,6 +29,9 @@ UPLOADED_NAME = rf"^{CODE_OWNER}/{CODE_NAME}(@{VERSION})?$"
 DECLARED_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,47}/[a-z0-9_]{1,48}(@[0-9a-f]{8})?$"
 """The name of an optimizer of a library, or of an uploaded one."""
 
+LIBRARY_MODEL_NAME = r"^(torchvision|timm)/[a-z0-9_]{1,56}$"
+"""The name of a model of a library."""
+
 PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\u061C\u200B\u200E\u200F\u2028-\u202E\u2060-\u206F\uFEFF\uFFF9-\uFFFF]*$"
 """Anything but control characters, also those that change the direction of the text around them or show nothing, and
 code points that XML, and therefore SVG, forbids. Joiners are allowed: names in Persian and Hindi need them."""
@@ -52,6 +55,7 @@ WORDS = {
     TAG_KEY: "a tag's key must be 1 to 64 letters, digits, spaces and _./@+=-",
     TAG: "must be KEY:VALUE, with letters, digits, spaces and _.:/@+=-",
     DECLARED_NAME: "must be LIBRARY/NAME, such as pytorch_optimizer/soap, or that of uploaded code, such as ada/mine",
+    LIBRARY_MODEL_NAME: "must be LIBRARY/NAME with the library torchvision or timm, such as timm/resnet18",
     f"^{CODE_NAME}$": "must be 1 to 30 lower-case letters, digits and _, starting with a letter",
     f"^{OWN_NAME}$": f"must be {_OWN_NAME_WORDS}",
     **{

@@ -24,7 +24,7 @@ def ko_groups(model: nn.Module, embeddings: bool, *, for_muon: bool) -> list[dic
 def _by_use(groups: list[dict[str, Any]], model: nn.Module) -> list[dict[str, Any]]:
     """Each group of (name, tensor) pairs, split into the tensors that Muon trains and those that AdamW trains."""
     embeddings = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
-    by_adamw = embeddings | {head(model).weight}
+    by_adamw = embeddings | head(model)
     parts = [
         {
             **group,

@@ -34,6 +34,7 @@ SOURCES = {
     "torch": ("BSD-3-Clause", "https://pytorch.org"),
     "pytorch_optimizer": ("Apache-2.0", "https://github.com/kozistr/pytorch_optimizer"),
     "schedulefree": ("Apache-2.0", "https://github.com/facebookresearch/schedule_free"),
+    "heavyball": ("BSD-2-Clause", "https://github.com/HomebrewML/HeavyBall"),
 }
 """Library -> its licence, which the metadata states differently or not at all, and its page."""
 
@@ -284,9 +285,14 @@ def main() -> None:
     libraries = catalog(reported)
     documents = [library.model_dump(mode="json", exclude_defaults=True) for library in libraries]
     FILE.write_text(json.dumps(documents, indent=1, ensure_ascii=False) + "\n")
-    if PAGE.exists():
-        text = PAGE.read_text()
-        PAGE.write_text(text[: text.index(TABLES) + len(TABLES)] + "\n\n" + table(libraries))
+    write_tables(PAGE, table(libraries))
+
+
+def write_tables(page: Path, tables: str) -> None:
+    """Replace the tables at the end of a page of the documentation, if there is one."""
+    if page.exists():
+        text = page.read_text()
+        page.write_text(text[: text.index(TABLES) + len(TABLES)] + "\n\n" + tables)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,10 @@ from torch.optim import Optimizer
 from service.specs.catalog.declaration import BASE_PARAMETERS, Declaration, Parameter
 from service.specs.docstrings import first_sentence, parameter_texts
 
-TECHNICAL = {"foreach", "fused", "capturable", "differentiable", "maximize", "seed", "process_group"}
+TECHNICAL = {
+    *("foreach", "fused", "capturable", "differentiable", "maximize", "seed", "process_group"),
+    *("multi_tensor", "store_triu_as_line"),
+}
 """Parameters that are left at their defaults: they change speed, not results, or train in the wrong direction."""
 
 _MATRICES = "it accepts matrices only; muon and pytorch_optimizer/muon train the rest with AdamW"
@@ -46,6 +49,9 @@ REFUSED = {
 
 OPTIONS = {("torch/lbfgs", "line_search_fn"): ("strong_wolfe",)}
 """Values of parameters that are strings, where the source does not list them."""
+
+FRACTIONS = {"weight_decay"}
+"""Parameters that are numbers, where the default 0 reads as an integer."""
 
 WRAPPED = ("optimizer", "base")
 """Names of the first argument of optimizers that wrap another one."""
@@ -116,7 +122,9 @@ def _parameter(
         return Parameter(**common, type="numbers", default=[float(value) for value in default])
     if isinstance(default, float) and not math.isfinite(default):
         return None
-    if isinstance(default, float) or float in kinds:
+    if not isinstance(default, int | float | None):  # an object that stands for a default
+        return None
+    if isinstance(default, float) or float in kinds or argument.name in FRACTIONS:
         return Parameter(**common, type="number", default=None if default is None else float(default))
     if isinstance(default, int) or int in kinds:
         return Parameter(**common, type="integer", default=default)

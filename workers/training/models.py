@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
+from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torchvision.models import ResNet, resnet18, resnet34, resnet50
 
+from service.specs.catalog.model_libraries import LibraryModel
 from service.specs.catalog.models import CnnParams, LstmParams, MlpParams, Model, TextCnnParams, TransformerParams
+from workers.training import model_libraries
 from workers.training.datasets import Inputs
 from workers.training.words import PADDING
 
@@ -22,9 +27,13 @@ SMALL_SIDE = 64
 def build(choice: Model, inputs: Inputs, seed: int) -> nn.Module:
     """The model on the CPU, with torch's default initialization for `seed`, multiplied by `init_scale` if it has one.
 
-    Seeds torch's global generator, which dropout uses, too.
+    Models of libraries have the initialization of their library. Seeds the global generators, which dropout uses, too.
     """
     torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+    if choice.declared is not None:
+        return _of_library(choice.declared, inputs)
     model: nn.Module = BUILDERS[choice.name](choice.params, inputs)
     scale = getattr(choice.params, "init_scale", 1.0)
     if scale != 1.0:
@@ -34,9 +43,22 @@ def build(choice: Model, inputs: Inputs, seed: int) -> nn.Module:
     return model
 
 
-def head(model: nn.Module) -> nn.Linear:
-    """The head of a model: the linear layer registered last."""
-    return [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+def _of_library(declared: LibraryModel, inputs: Inputs) -> nn.Module:
+    channels, height, width = inputs.shape
+    model = model_libraries.construct(declared, channels, (height, width), inputs.classes)
+    _HEADS[model] = declared.head
+    return model
+
+
+_HEADS: WeakKeyDictionary[nn.Module, tuple[str, ...]] = WeakKeyDictionary()
+"""Model of a library -> names of the modules of its head."""
+
+
+def head(model: nn.Module) -> set[Tensor]:
+    """The weights of a model's head: of the linear layer registered last, or as the catalog says."""
+    if (names := _HEADS.get(model)) is not None:
+        return {parameter for name in names for parameter in model.get_submodule(name).parameters()}
+    return {[module for module in model.modules() if isinstance(module, nn.Linear)][-1].weight}
 
 
 def mlp(params: MlpParams, inputs: Inputs) -> nn.Module:

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
+from service.code import plugins
 from service.specs.catalog import uploaded
 from service.specs.catalog.declaration import Declaration
 from workers.messages import Code
@@ -29,7 +30,9 @@ def receive(code: Iterable[Code]) -> None:
 
 
 def factory(declared: Declaration) -> Callable[..., Optimizer]:
-    """The class, or the function `make`, of an uploaded optimizer. The first call executes its module."""
+    """The class, or the function `make`, of an uploaded optimizer or a plug-in. The first call executes its module."""
+    if declared.name not in _CODE and plugins.find(declared.name) is not None:
+        return plugins.load(declared.name)
     module = _MODULES.get(declared.name) or _execute(_CODE[declared.name])
     made: Callable[..., Optimizer] = getattr(module, declared.class_name)
     return made

@@ -70,6 +70,22 @@ class LookedUp:
         return model.model_validate(content)
 
 
+DECLARED = "LIBRARY/NAME"
+"""Key, in unions and their errors, of all entries that are made from declarations when they are first named."""
+
+
+def key_by(is_declared: Callable[[str], bool]) -> Callable[[Any], str | None]:
+    """A function from an entry, or a request for one, to its key in a union: its name, or `DECLARED`."""
+
+    def key(value: Any) -> str | None:
+        name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
+        if not isinstance(name, str):
+            return None if name is None else str(name)
+        return DECLARED if is_declared(name) else name
+
+    return key
+
+
 class Choice(Frozen):
     """Base of catalog entries: `name` selects one, `params` configures it.
 

@@ -38,8 +38,8 @@ class Dataset(Choice):
     classes: ClassVar[int]
     train_records: ClassVar[int]
     """Records of the published training set, before validation is split off."""
-    side: ClassVar[int] = 2**31
-    """Height and width of an image, in pixels, where a model may be too deep for it (`Model.batch_side`)."""
+    images: ClassVar[tuple[int, int, int] | None] = None
+    """Channels, height and width of an image, where they do not depend on the parameters."""
 
     params: DatasetParams
 
@@ -47,6 +47,11 @@ class Dataset(Choice):
     def resplits(self) -> Resplits:
         """Which parts depend on `split_seed`: all three, validation (split off the training records), or nothing."""
         return "validation"
+
+    @property
+    def image_shape(self) -> tuple[int, int, int] | None:
+        """Channels, height and width of an image; None for other kinds, and for uploaded data sets."""
+        return self.images
 
     @classmethod
     def union(cls) -> OneOf:
@@ -76,7 +81,7 @@ class Digits(Dataset):
     """scikit-learn's digits, 8 x 8 pixels; included in scikit-learn."""
 
     title = "scikit-learn digits, 8 x 8 gray, 1,797 records"
-    kind, classes, train_records, side = "image", 10, 1000, 8
+    kind, classes, train_records, images = "image", 10, 1000, (1, 8, 8)
     name: Literal["digits"] = "digits"
     params: DigitsParams = DigitsParams()
 
@@ -91,7 +96,7 @@ class Mnist(Dataset):
     """MNIST."""
 
     title = "MNIST, 28 x 28 gray (LeCun et al. 1998)"
-    kind, classes, train_records = "image", 10, 60_000
+    kind, classes, train_records, images = "image", 10, 60_000, (1, 28, 28)
     name: Literal["mnist"] = "mnist"
     params: DatasetParams = DatasetParams()
 
@@ -100,7 +105,7 @@ class FashionMnist(Dataset):
     """Fashion-MNIST."""
 
     title = "Fashion-MNIST, 28 x 28 gray (Xiao et al. 2017)"
-    kind, classes, train_records = "image", 10, 60_000
+    kind, classes, train_records, images = "image", 10, 60_000, (1, 28, 28)
     name: Literal["fashion_mnist"] = "fashion_mnist"
     params: DatasetParams = DatasetParams()
 
@@ -115,7 +120,7 @@ class Cifar10(Dataset):
     """CIFAR-10."""
 
     title = "CIFAR-10, 32 x 32 color (Krizhevsky 2009)"
-    kind, classes, train_records = "image", 10, 50_000
+    kind, classes, train_records, images = "image", 10, 50_000, (3, 32, 32)
     name: Literal["cifar10"] = "cifar10"
     params: AugmentedParams = AugmentedParams()
 
@@ -124,7 +129,7 @@ class Cifar100(Dataset):
     """CIFAR-100 with fine labels."""
 
     title = "CIFAR-100, 32 x 32 color (Krizhevsky 2009)"
-    kind, classes, train_records = "image", 100, 50_000
+    kind, classes, train_records, images = "image", 100, 50_000, (3, 32, 32)
     name: Literal["cifar100"] = "cifar100"
     params: AugmentedParams = AugmentedParams()
 
@@ -142,6 +147,11 @@ class ImageNet(Dataset):
     kind, classes, train_records = "image", 1000, 1_281_167
     name: Literal["imagenet"] = "imagenet"
     params: FolderParams = FolderParams()
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Color images of the size in the parameters."""
+        return 3, self.params.image_size, self.params.image_size
 
 
 class TextParams(DatasetParams):

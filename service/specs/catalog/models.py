@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from collections import ChainMap
+from threading import Lock
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import Field, model_validator
 
 from service.specs.base import Frozen, Kind, unfit
-from service.specs.catalog.base import Choice, Decay, Width
+from service.specs.catalog.base import DECLARED, Choice, Decay, LookedUp, OneOf, Width, key_by
+from service.specs.catalog.model_libraries import LibraryModel, find_model, is_of_model_library, unknown_model
+from service.specs.patterns import LIBRARY_MODEL_NAME
 
 MODELS: dict[str, type[Model]] = {}
 
@@ -24,10 +28,73 @@ class Model(Choice):
     """Other kinds of data that it accepts."""
     batch_side: ClassVar[int] = 0
     """Images of at most this many pixels a side reach batch normalization as one pixel each: it needs two records."""
+    declared: ClassVar[LibraryModel | None] = None
+    """What is known about a model of a library; None for the built-in ones."""
+
+    @classmethod
+    def union(cls) -> OneOf:
+        """All built-in models, then those of libraries."""
+        return OneOf(ChainMap({DECLARED: OfLibrary}, cls.table), by=key_by(is_of_model_library))
 
 
 class NoParams(Frozen):
     """No parameters."""
+
+
+# --- models of libraries ---------------------------------------------------------------------------------------------
+
+
+class LibraryModelRequest(Frozen):
+    """A model of a library; `GET /v1/catalog/models/NAME` describes the images that it takes."""
+
+    name: Annotated[str, Field(pattern=LIBRARY_MODEL_NAME)]
+    params: NoParams = NoParams()
+
+
+class OfLibraryModel(Model):
+    """Base of the entries of libraries' models, which are made when they are first named."""
+
+    table: ClassVar[dict[str, Any]] = {}
+
+
+_MAKING_ENTRIES = Lock()  # requests of several threads may name a model for the first time
+
+
+def model_class(name: str) -> type[Model]:
+    """The entry of a model. Raises KeyError or PydanticCustomError if there is none."""
+    if not is_of_model_library(name):
+        return MODELS[name]
+    declared = find_model(name)
+    if declared is None:
+        raise unfit("name", unknown_model(name))
+    if declared.refusal is not None:
+        raise unfit("name", f"{name} cannot be used: {declared.refusal}")
+    with _MAKING_ENTRIES:
+        entry: type[Model] = OfLibraryModel.table.get(name) or _new_entry(declared)
+    return entry
+
+
+def _new_entry(declared: LibraryModel) -> type[Model]:
+    members = {
+        "__module__": __name__,
+        "__doc__": declared.title,
+        "__annotations__": {"name": Literal[declared.name], "params": NoParams},
+        "name": declared.name,
+        "params": NoParams(),
+        "title": declared.title,
+        "reads": "image",
+        "batch_side": declared.lone_record_side,
+        "declared": declared,
+    }
+    metaclass: Any = type(OfLibraryModel)
+    entry = cast(type[Model], metaclass(declared.class_name, (OfLibraryModel,), members))
+    entry.model_rebuild()
+    return entry
+
+
+OfLibrary = Annotated[Any, LookedUp(lambda value: (model_class(value["name"]), value), LibraryModelRequest)]
+
+# --- built-in models -------------------------------------------------------------------------------------------------
 
 
 class ScaledParams(Frozen):

@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field, create_model
 
 from service.specs.base import Frozen, unfit
 from service.specs.catalog import libraries, uploaded
-from service.specs.catalog.base import Choice, LookedUp, OneOf
+from service.specs.catalog.base import DECLARED, Choice, LookedUp, OneOf, key_by
 from service.specs.catalog.declaration import Declaration, Need, as_values
 from service.specs.catalog.optimizer_params import (
     AdagradParams,
@@ -54,17 +54,24 @@ class Optimizer(Choice):
     """Whether a run that continues from a checkpoint is bitwise identical to one that was not interrupted."""
     space: ClassVar[dict[str, Any] | None] = None
     """The search space that it declares; None: the usual one."""
+    states: ClassVar[int] = 0
+    """Tensors that it keeps at least for each weight, of the weight's size, with its defaults."""
 
     @classmethod
     def union(cls) -> OneOf:
         """All built-in optimizers, then the declared ones."""
-        return OneOf(ChainMap({DECLARED: OfDeclaration}, cls.table), by=_chosen_optimizer)
+        return OneOf(ChainMap({DECLARED: OfDeclaration}, cls.table), by=key_by(is_declared))
 
     @property
     def base(self) -> type[Optimizer] | None:
         """The entry of the optimizer that it wraps, if any."""
         name = getattr(self.params, "base", None)
         return None if name is None else optimizer_class(name)
+
+    @property
+    def least_states(self) -> int:
+        """Tensors of a weight's size that it, or its base, keeps at least."""
+        return self.states if self.base is None else self.base.states
 
     @property
     def is_resumable(self) -> bool:
@@ -78,9 +85,6 @@ class Optimizer(Choice):
 
 
 # --- declared optimizers: of libraries, and uploaded -----------------------------------------------------------------
-
-DECLARED = "DECLARED"
-"""Key of all declared optimizers in unions."""
 
 DeclaredName = Annotated[str, Field(pattern=DECLARED_NAME)]
 
@@ -162,17 +166,6 @@ def optimizer_class(name: str) -> type[Optimizer]:
     return entry_of(declaration(name)) if is_declared(name) else OPTIMIZERS[name]
 
 
-def _key(name: Any) -> Any:
-    """The key of an optimizer in unions: its name, or `DECLARED`."""
-    return DECLARED if isinstance(name, str) and is_declared(name) else name
-
-
-def _chosen_optimizer(value: Any) -> Any:
-    """The key in `Optimizer.union`."""
-    name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
-    return _key(name) if name is None or isinstance(name, str) else str(name)
-
-
 # --- built-in optimizers ---------------------------------------------------------------------------------------------
 
 
@@ -192,6 +185,7 @@ class Adam(Optimizer):
     title = "Adam (Kingma and Ba 2015)"
     colour = ORANGE
     base_of = ("ko", "bimaxwell", "control")
+    states = 2
     name: Literal["adam"] = "adam"
     params: AdamParams = AdamParams()
 
@@ -202,6 +196,7 @@ class AdamW(Optimizer):
     title = "AdamW (Loshchilov and Hutter 2019)"
     colour = OCHRE
     base_of = ("ko", "bimaxwell", "control")
+    states = 2
     name: Literal["adamw"] = "adamw"
     params: AdamWParams = AdamWParams()
 
@@ -212,6 +207,7 @@ class NadamW(Optimizer):
     title = "NAdam (Dozat 2016) with decoupled weight decay"
     colour = OCHRE
     base_of = ("ko", "bimaxwell")
+    states = 2
     name: Literal["nadamw"] = "nadamw"
     params: NadamWParams = NadamWParams()
 
@@ -222,6 +218,7 @@ class Radam(Optimizer):
     title = "RAdam (Liu et al. 2020)"
     colour = ORANGE
     base_of = ("ko", "bimaxwell")
+    states = 2
     name: Literal["radam"] = "radam"
     params: RadamParams = RadamParams()
 
@@ -232,6 +229,7 @@ class Rmsprop(Optimizer):
     title = "RMSprop (Hinton 2012)"
     colour = PINK
     base_of = ("ko", "bimaxwell")
+    states = 1
     name: Literal["rmsprop"] = "rmsprop"
     params: RmspropParams = RmspropParams()
 
@@ -242,6 +240,7 @@ class Adagrad(Optimizer):
     title = "Adagrad (Duchi et al. 2011)"
     colour = SKY
     base_of = ("ko", "bimaxwell")
+    states = 1
     name: Literal["adagrad"] = "adagrad"
     params: AdagradParams = AdagradParams()
 
@@ -262,6 +261,7 @@ class Lion(Optimizer):
     title = "Lion (Chen et al. 2023)"
     colour = SKY
     base_of = ("ko", "bimaxwell")
+    states = 1
     name: Literal["lion"] = "lion"
     params: LionParams = LionParams()
 
@@ -342,7 +342,8 @@ def _base_of(params: Any) -> Any:
 
 def _base_key(params: Any) -> Any:
     """The key in the union of a wrapper's parameters: the name of a built-in base, or `DECLARED`."""
-    return _key(_base_of(params))
+    base = _base_of(params)
+    return DECLARED if isinstance(base, str) and is_declared(base) else base
 
 
 KO_PARAMS = _on_each_base("ko", Collision)

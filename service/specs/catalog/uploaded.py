@@ -1,7 +1,8 @@
-"""The optimizers that users upload, by names such as `ada/mine@3f2a9c71`: owner, name and version.
+"""Optimizers that users upload, by names such as `ada/mine@3f2a9c71`: owner, name and version.
 
-Declarations of versions never change and are kept. Where they come from differs: `service.code.versions` reads them
-from the database, a training process receives them with its job.
+Those of plug-ins have names of the same form: package, name and version. Declarations of versions never change and are
+kept. Where they come from differs: `service.code.versions` reads those of uploaded files from the database, a training
+process receives them with its job, and `service.code.plugins` reads those of plug-ins from installed packages.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ def is_uploaded(name: str) -> bool:
 
 
 def provide(find: Find) -> None:
-    """Set the function that looks up names which are not known yet."""
-    _find[:] = [find]
+    """Add a function that looks up names which are not known yet."""
+    _find.append(find)
 
 
 def remember(declared: Declaration) -> None:
@@ -46,6 +47,11 @@ def remember(declared: Declaration) -> None:
     _KNOWN[declared.name] = declared
     if len(_KNOWN) > MAX_KNOWN:
         del _KNOWN[next(iter(_KNOWN))]
+
+
+def forget() -> None:
+    """Forget all declarations; they are looked up again."""
+    _KNOWN.clear()
 
 
 def declaration(name: str, field: str = "name") -> Declaration:
@@ -56,13 +62,21 @@ def declaration(name: str, field: str = "name") -> Declaration:
         field: the field of the request that has the name, for the error.
 
     Raises:
-        PydanticCustomError: the name is unknown.
+        PydanticCustomError: the name is unknown, or the plug-in is refused; the message says why.
     """
     declared = REQUESTED.get().get(name) or _KNOWN.get(name)
-    if declared is None and _find and not _is_in_event_loop() and (declared := _find[0](name)) is not None:
-        remember(declared)
+    if declared is None and not _is_in_event_loop():
+        declared = next((found for find in _find if (found := find(name)) is not None), None)
+        if declared is not None:
+            remember(declared)
     if declared is None:
-        raise unfit(field, f"unknown optimizer '{name[:64]}'; GET /v1/code lists those that were uploaded")
+        raise unfit(
+            field,
+            f"unknown optimizer '{name[:64]}'; GET /v1/code lists those that were uploaded, GET /v1/catalog those of "
+            "plug-ins",
+        )
+    if declared.refusal is not None:
+        raise unfit(field, f"{name} cannot be used: {declared.refusal}")
     return declared
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -9,7 +10,7 @@ from fastapi import APIRouter
 from pydantic import TypeAdapter
 from sqlalchemy.orm import Session
 
-from service.code import versions
+from service.code import plugins, versions
 from service.code.support import support
 from service.datasets import registry
 from service.errors import NotFound
@@ -20,15 +21,21 @@ from service.specs.bodies import (
     CodeSupport,
     DatasetEntry,
     LibraryEntry,
+    LibraryModelEntry,
     LibraryOptimizer,
+    ModelDetail,
     ModelEntry,
+    ModelLibraryDetail,
+    ModelLibraryEntry,
     OptimizerDetail,
     OptimizerEntry,
 )
+from service.specs.catalog import model_libraries
 from service.specs.catalog.datasets import dataset_class
 from service.specs.catalog.declaration import Declaration, default_space
 from service.specs.catalog.libraries import LIBRARIES, Library, find_declaration, libraries, unknown_optimizer
-from service.specs.catalog.models import MODELS
+from service.specs.catalog.model_libraries import MODEL_LIBRARIES, ModelLibrary, find_model, unknown_model
+from service.specs.catalog.models import MODELS, NoParams
 from service.specs.catalog.optimizers import OPTIMIZERS, Optimizer, entry_of
 from service.specs.catalog.schedules import SCHEDULES, Schedule
 from service.specs.text import unknown_name
@@ -78,10 +85,44 @@ def show(session: Database, _: Caller) -> Catalog:
             OptimizerEntry(name=name, title=choice.title, params=_schema(choice), colour=choice.colour)
             for name, choice in OPTIMIZERS.items()
         ],
-        libraries=[_library(library) for library in libraries()],
+        libraries=[*map(_library, libraries()), *_plugins()],
+        model_libraries=[
+            ModelLibraryEntry(**_facts(library), models=sum(model.refusal is None for model in library.models))
+            for library in model_libraries.libraries()
+        ],
         schedules=[_entry(name, choice) for name, choice in SCHEDULES.items()],
         code=_code(session),
     )
+
+
+@router.get("/models/{library}", response_model=ModelLibraryDetail, summary="List the models of a library")
+def show_models(library: str, _: Caller) -> ModelLibraryDetail:
+    """The models of torchvision or timm, in the order of their names."""
+    found = next((each for each in model_libraries.libraries() if each.name == library), None)
+    if found is None:
+        raise NotFound(unknown_name("library of models", library, MODEL_LIBRARIES))
+    models = [
+        LibraryModelEntry(**model.model_dump(include=set(LibraryModelEntry.model_fields))) for model in found.models
+    ]
+    return ModelLibraryDetail(**_facts(found), models=models)
+
+
+@router.get("/models/{library}/{name}", response_model=ModelDetail, summary="Show a model of a library")
+def show_model(library: str, name: str, _: Caller) -> ModelDetail:
+    """A model of torchvision or timm: the images that it takes, and its size."""
+    full_name = f"{library}/{name}"
+    if library not in MODEL_LIBRARIES:
+        raise NotFound(unknown_name("library of models", library, MODEL_LIBRARIES))
+    model = find_model(full_name)
+    if model is None:
+        raise NotFound(unknown_model(full_name))
+    shown = model.model_dump(include=set(ModelDetail.model_fields))
+    return ModelDetail(**shown, params=params_schema(NoParams), reads="image")
+
+
+def _facts(library: ModelLibrary) -> dict[str, Any]:
+    """What is known about a library, without its models."""
+    return library.model_dump(include={"name", "version", "licence", "url"})
 
 
 @router.get("/optimizers/{name}", response_model=OptimizerDetail, summary="Show a built-in optimizer")
@@ -95,10 +136,10 @@ def show_built_in(name: str, _: Caller) -> OptimizerDetail:
 @router.get(
     "/optimizers/{library}/{name}",
     response_model=OptimizerDetail,
-    summary="Show an optimizer of a library, or an uploaded one",
+    summary="Show an optimizer of a library or plug-in, or an uploaded one",
 )
 def show_declared(library: str, name: str, _: Caller) -> OptimizerDetail:
-    """An optimizer of a library, or one that the user `library` uploaded.
+    """An optimizer of a library or of a plug-in, or one that the user `library` uploaded.
 
     Its parameters, its default search space, what it needs, and remarks.
     """
@@ -106,7 +147,8 @@ def show_declared(library: str, name: str, _: Caller) -> OptimizerDetail:
     if library not in LIBRARIES:
         uploaded = versions.find(full_name)
         if uploaded is None:
-            raise NotFound(f"{unknown_name('library', library, LIBRARIES)}, or a user with uploaded code")
+            known = [*LIBRARIES, *sorted(plugins.packages())]
+            raise NotFound(f"{unknown_name('library', library, known)}, or a user with uploaded code")
         return _detail(uploaded.name, entry_of(uploaded), uploaded)
     declared = find_declaration(full_name)
     if declared is None:
@@ -146,6 +188,22 @@ def _library(library: Library) -> LibraryEntry:
             for declared in library.optimizers
         ],
     )
+
+
+def _plugins() -> Iterator[LibraryEntry]:
+    """The packages of plug-ins, each as a library."""
+    for package in sorted(plugins.packages()):
+        members = [plugin for plugin in plugins.plugins().values() if plugin.package == package]
+        yield LibraryEntry(
+            name=package,
+            version=members[0].fact("Version"),
+            licence=members[0].fact("License-Expression", "License"),
+            url=members[0].fact("Home-page"),
+            optimizers=[
+                LibraryOptimizer(name=plugin.name, title=plugin.declaration.title, refusal=plugin.declaration.refusal)
+                for plugin in members
+            ],
+        )
 
 
 def _entry(name: str, choice: type[Schedule]) -> CatalogEntry:

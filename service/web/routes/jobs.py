@@ -93,9 +93,13 @@ def submit(
     """Queue a training run."""
     if query.dry_run:
         submission.check(session, body)
-        options = {name: getattr(body, name) for name in DryRun.model_fields.keys() - {"spec", "warnings"}}
-        spec, warnings = body.train_spec.model_dump(mode="json"), submission.warnings(body)
-        return JSONResponse({"spec": spec, "warnings": warnings, **options})
+        options = {name: getattr(body, name) for name in DryRun.model_fields.keys() - {"spec", "warnings", "model"}}
+        spec, warnings, model = (
+            body.train_spec.model_dump(mode="json"),
+            submission.warnings(body),
+            submission.fitted(body),
+        )
+        return JSONResponse(DryRun(spec=spec, warnings=warnings, model=model, **options).model_dump(mode="json"))
 
     def make() -> tuple[UUID, str]:
         job = submission.submit(session, user, body)

@@ -53,7 +53,16 @@ def test_public_names():
     assert import_module("kotrain.public").__all__ == kotrain.__all__
     assert set(kotrain.__all__) == {
         *("Client", "JobRequest", "JobView", "JobStatus", "Reason", "Summary"),
-        *("Metrics", "DryRun", "Catalog", "OptimizerDetail", "CompareAnswer", "Leaderboard"),
+        *(
+            "Metrics",
+            "DryRun",
+            "Catalog",
+            "ModelDetail",
+            "ModelLibraryDetail",
+            "OptimizerDetail",
+            "CompareAnswer",
+            "Leaderboard",
+        ),
         *("ComparisonRequest", "ComparisonDryRun", "ComparisonAnswer", "ComparisonStatus"),
         *("KotrainError", "ConnectionFailed", "WaitTimeout", "NotRunning", "ApiError"),
         *("InvalidAddress", "InvalidValue", "UnexpectedResponse"),

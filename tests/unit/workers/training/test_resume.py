@@ -149,7 +149,12 @@ def test_resumes_with_model_and_schedule(compare: Callable[..., SplitRun], task:
 
 
 def test_resumes_with_batch_norm(compare: Callable[..., SplitRun]) -> None:
-    body = TASKS["crops"] | {"model": "resnet18", "batch_size": 5, "budget": {"steps": 3}, "evaluate_test": False}
+    body = TASKS["crops"] | {
+        "model": "timm/test_resnet",
+        "batch_size": 5,
+        "budget": {"steps": 3},
+        "evaluate_test": False,
+    }
     compare(body, checks=2)
 
 

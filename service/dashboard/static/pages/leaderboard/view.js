@@ -17,6 +17,9 @@ const SELECTED_ABOVE = ["dataset.name", "model.name"];
 /** The drop-down lists; `select` gets the name and the value of a changed one. */
 export function filtersView(catalog, selected, select) {
   const names = (entries) => entries.map(({ name }) => [name, name]);
+  // A model of a library, which the catalog does not list, comes from the address.
+  const withSelected = (entries, name) =>
+    !name || entries.some((entry) => entry.name === name) ? entries : [...entries, { name }];
   const filter = (name, options) => {
     const control = h(
       "select",
@@ -31,7 +34,7 @@ export function filtersView(catalog, selected, select) {
     "div",
     { class: "filters" },
     filter("dataset", names(catalog.datasets)),
-    filter("model", names(catalog.models)),
+    filter("model", names(withSelected(catalog.models, selected.model))),
     filter(
       "metric",
       METRICS.map((name) => [name, words(name)]),

@@ -5,6 +5,7 @@ import { CardList } from "../../forms/card_list.js";
 import { DryRunForm, parseObject } from "../../forms/dry_run_form.js";
 import { showFieldErrors, showPartErrors } from "../../forms/errors.js";
 import { fieldGrid, stack } from "../../forms/layout.js";
+import { catalogOfForms } from "../../forms/model_entries.js";
 import { defined } from "../../forms/training_fields.js";
 import { get } from "../../lib/api.js";
 import { fill } from "../../lib/dom.js";
@@ -26,7 +27,7 @@ const INITIAL = {
 const ADDED_OPTIMIZER = { name: "sgd", space: { lr: { log_uniform: [0.003, 0.3] } } };
 
 export async function mount(root, { go, query, keepQuery, signal }) {
-  const [catalog, document] = await Promise.all([get("/v1/catalog", {}, signal), get("/openapi.json", {}, signal)]);
+  const [catalog, document] = await Promise.all([catalogOfForms(signal), get("/openapi.json", {}, signal)]);
   const request = new ComparisonForm(catalog, document.components.schemas, () => form.changed());
   const form = new DryRunForm("/v1/comparisons", {
     submitTitle: "Start comparison",

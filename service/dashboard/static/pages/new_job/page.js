@@ -6,12 +6,13 @@ import { CatalogChoice } from "../../forms/catalog_choice.js";
 import { optimizerEntries, unlistedEntry } from "../../forms/optimizer_entries.js";
 import { DryRunForm, parseObject } from "../../forms/dry_run_form.js";
 import { fieldGrid } from "../../forms/layout.js";
+import { catalogOfForms } from "../../forms/model_entries.js";
 import { schemaField } from "../../forms/schema_field.js";
 import { tagsField } from "../../forms/tags_field.js";
 import { TrainingFields } from "../../forms/training_fields.js";
 import { get } from "../../lib/api.js";
 import { fill, h } from "../../lib/dom.js";
-import { shortId } from "../../lib/format.js";
+import { bytes, counted, shortId } from "../../lib/format.js";
 
 const MAIN_FIELDS = ["batch_size", "seed"];
 const MORE_FIELDS = [
@@ -53,7 +54,7 @@ export async function mount(root, { go, query, keepQuery, signal }) {
 /** The catalog, the API's schemas, and the job that the new one is a variation of. */
 async function fetchAll(from, signal) {
   const [catalog, document, original] = await Promise.all([
-    get("/v1/catalog", {}, signal),
+    catalogOfForms(signal),
     get("/openapi.json", {}, signal),
     from ? get(`/v1/jobs/${encodeURIComponent(from)}`, {}, signal) : null,
   ]);
@@ -100,6 +101,19 @@ function formView({ main, tags, more, training }) {
 }
 
 const planView = (answer) => ({
-  summary: [h("h2", {}, "Resolved spec"), h("p", { class: "note" }, "All defaults made explicit."), warningTexts(answer.warnings)],
+  summary: [
+    h("h2", {}, "Resolved spec"),
+    h("p", { class: "note" }, "All defaults made explicit."),
+    answer.model && modelView(answer.model),
+    warningTexts(answer.warnings),
+  ],
   details: code(answer.spec),
 });
+
+/** How the model of a library is fitted to the data. */
+const modelView = ({ parameters, least_memory_bytes: memory, stem, head }) =>
+  h("ul", {}, [
+    h("li", {}, `Model: ${counted(parameters, "parameter")}; at least ${bytes(memory)} of memory without activations.`),
+    stem && h("li", {}, `Stem fitted to the data: ${stem}.`),
+    head && h("li", {}, `Head fitted to the data: ${head}.`),
+  ]);

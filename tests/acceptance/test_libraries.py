@@ -1,4 +1,4 @@
-"""Optimizers of libraries train the digits through the service; all of them in `make test-all`."""
+"""Optimizers and models of libraries train the digits through the service; all optimizers in `make test-all`."""
 
 import pytest
 
@@ -20,6 +20,7 @@ SAMPLE = [
     "pytorch_optimizer/soap",
     "schedulefree/adamwschedulefree",
     "schedulefree/sgdschedulefree",
+    "heavyball/laprop",
 ]
 JOB = {
     "dataset": "digits",
@@ -48,4 +49,15 @@ def test_optimizers_train_the_digits(api, worker):
         curves = lab.metrics(job["id"])
         assert max(curves["update_norm"]["values"]) > 0, f"{name} changes no weight"
         assert job["summary"]["metrics"]["test_accuracy"] is not None
-    assert len(names) >= (120 if IS_FULL else len(SAMPLE))
+    assert len(names) >= (150 if IS_FULL else len(SAMPLE))
+
+
+@pytest.mark.parametrize("name", ["timm/test_resnet", "torchvision/shufflenet_v2_x0_5"])
+def test_models_train_the_digits(api, worker, name):
+    lab = Lab(api)
+    job = JOB | {"model": name, "optimizer": {"name": "ko", "params": {"base": "muon"}}, "budget": {"steps": 10}}
+    plain, again = (lab.ended(lab.submit(job)) for _ in range(2))
+    assert plain["status"] == "succeeded", plain["message"]
+    dry_run = api.post("/v1/jobs", params={"dry_run": True}, json=job).json()
+    assert plain["summary"]["parameters"] == dry_run["model"]["parameters"]
+    assert plain["summary"]["metrics"]["test_loss"] == again["summary"]["metrics"]["test_loss"]
