@@ -21,12 +21,17 @@ TECHNICAL = {
 """Parameters that are left at their defaults: they change speed, not results, or train in the wrong direction."""
 
 _MATRICES = "it accepts matrices only; muon and pytorch_optimizer/muon train the rest with AdamW"
+_BASE = "it is the base of others, without a method of its own"
 _IN_BACKWARD = "it changes the weights during the backward pass"
 _GROUPS = "it needs {} in its parameter groups, which a job cannot give; without them it is {}"
 _REFERENCE = "it is the reference implementation of the class without `reference` in its name, and prints at each test"
 REFUSED = {
     "torch/muon": _MATRICES,
     "torch/sparseadam": "it accepts sparse gradients only",
+    "heavyball/psgdbase": _BASE,
+    "heavyball/samwrapper": "it wraps an optimizer that exists already; pytorch_optimizer/sam is the same method",
+    "heavyball/soapbase": _BASE,
+    "heavyball/splitopt": "it needs an optimizer for each of its parameter groups, which a job cannot give",
     "pytorch_optimizer/adalomo": _IN_BACKWARD,
     "pytorch_optimizer/adamc": _GROUPS.format("the normalization layers", "AdamW"),
     "pytorch_optimizer/adamwsn": _GROUPS.format("`sn`", "AdamW"),
