@@ -18,8 +18,8 @@ MESSAGES_AT_ONCE = 100
 MAX_METRICS = 10_000
 """Names of metrics of a run; each takes a row that stays."""
 MAX_POINTS = 1_000_000
-"""Points of a metric. `workers.thinning` leaves fewer than 200,000 of 2^31 steps, and some more because it sends what is
-left of a window whenever another metric has a point."""
+"""Points of a metric. `workers.thinning` leaves fewer than 200,000 of 2^31 steps, and some more where other metrics, of
+which an own interval is set, end its windows early."""
 MAX_NOTES = 200
 PARTIAL_MESSAGE_SECONDS = 30
 """A child that does not complete a message within this time is killed."""
