@@ -142,6 +142,11 @@ def all_names_in(optimizer: Mapping[str, Any]) -> list[str]:
     return [name for name in names if isinstance(name, str) and uploaded.is_uploaded(name)]
 
 
+def names_in_trials(name: str, trials: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The uploaded versions that the trials of an optimizer use: its base may be one of the tuned parameters."""
+    return list(dict.fromkeys(used for params in trials for used in names_in({"name": name, "params": params})))
+
+
 def used_by(session: Session, optimizer: Mapping[str, Any]) -> Sequence[CodeVersion]:
     """The stored versions that an optimizer uses; fewer than `names_in` if one was deleted."""
     return named(session, names_in(optimizer))
@@ -159,12 +164,13 @@ def content(row: CodeVersion) -> bytes:
     return text if hashlib.sha256(text).hexdigest() == row.sha256 else codecs.BOM_UTF8 + text
 
 
-def hold(session: Session, optimizer: Mapping[str, Any], pointer: str) -> None:
+def hold(session: Session, names: Iterable[str], pointer: str) -> None:
     """Keep the versions that an optimizer uses from being deleted until the transaction ends.
 
+    Their declarations stay in the memory of each API process, so a request that names a deleted version gets here.
     Raises Invalid, with the pointer of the optimizer, if one has been deleted.
     """
-    for name in names_in(optimizer):
+    for name in names:
         held = select(CodeVersion.id).where(CodeVersion.version == name).with_for_update(read=True, key_share=True)
         if session.scalar(held) is None:
             detail = f"uploaded code '{name}' has been deleted"

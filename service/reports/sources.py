@@ -52,8 +52,7 @@ def used_by(session: Session, answer: ComparisonAnswer) -> list[UploadedFile]:
     names = dict.fromkeys(
         name
         for optimizer in answer.plan.optimizers
-        for params in optimizer["trials"]
-        for name in versions.names_in({"name": optimizer["name"], "params": params})
+        for name in versions.names_in_trials(optimizer["name"], optimizer["trials"])
     )
     rows = versions.named(session, list(names))
     return [UploadedFile(row.version, row.sha256, row.file, row.created_at, row.source) for row in rows]

@@ -1,16 +1,20 @@
 """`/v1/code`: upload, list, show, compare and delete code."""
 
+from collections import Counter
+from datetime import timedelta
 from hashlib import sha256
 
 import pytest
 
 from service.accounts import api_keys
-from service.code import isolation
+from service.code import checks, isolation
 from service.config import settings
+from service.specs.catalog import uploaded
 from tests.clients import client
 from tests.integration.api_calls import problem
-from tests.integration.comparisons.comparison_calls import REQUEST
+from tests.integration.comparisons.comparison_calls import LR, REQUEST
 from tests.integration.job_calls import load
+from workers import code_check
 
 SOURCE = """
 from torch.optim import SGD
@@ -179,7 +183,23 @@ def test_only_unused_versions_of_ones_own_are_deleted(api, bob):
     assert "name the version to delete" in problem(api.delete("/v1/code/ada/mine"), 404)["detail"]
     assert api.delete(f"/v1/code/{unused}").status_code == 204
     problem(api.get(f"/v1/code/{unused}"), 404)
-    assert "has been deleted" in problem(api.post("/v1/jobs", json=JOB | {"optimizer": unused}), 422)["detail"]
+
+
+@pytest.mark.parametrize("dry_run", ["", "?dry_run=true"])
+def test_deleted_versions_are_refused_although_their_declarations_are_in_memory(api, dry_run):
+    deleted, kept = upload(api).json()["name"], upload(api, lr=0.2).json()["name"]
+    assert api.post("/v1/jobs?dry_run=true", json=JOB | {"optimizer": deleted}).status_code == 200
+    assert api.delete(f"/v1/code/{deleted}").status_code == 204
+    assert uploaded.declaration(deleted).name == deleted, "as in a process that did not serve the deletion"
+    on_base = {"name": "ko", "params": {"base": deleted}}
+    tuned = {"name": "ko", "params": {}, "space": {"base": {"choice": [kept, deleted]}}}
+    for optimizer in (deleted, on_base):
+        answer = api.post(f"/v1/jobs{dry_run}", json=JOB | {"optimizer": optimizer})
+        assert f"'{deleted}' has been deleted" in problem(answer, 422)["detail"]
+    for optimizer in ({"name": deleted}, on_base, tuned):
+        request = REQUEST | {"optimizers": [{"name": "adam", "space": LR}, optimizer | {"label": "mine"}]}
+        (error,) = problem(api.post(f"/v1/comparisons{dry_run}", json=request), 422)["errors"]
+        assert (error["pointer"], error["detail"]) == ("/optimizers/1", f"uploaded code '{deleted}' has been deleted")
 
 
 @pytest.mark.parametrize(
@@ -200,3 +220,20 @@ def test_a_server_may_accept_no_code(api, monkeypatch, mode, missing, runs):
     finally:
         monkeypatch.undo()
         settings.cache_clear()
+
+
+def test_conformance_test_is_repeated_a_few_times_after_trouble_of_the_machine(api, monkeypatch):
+    def run(code, host):
+        raise OSError("no space")
+
+    monkeypatch.setattr(code_check, "_run", run)
+    monkeypatch.setattr(checks, "RETRY", timedelta(0))
+    name = upload(api).json()["name"]
+    troubles = Counter()
+    for _ in range(code_check.MAX_TROUBLES - 1):
+        assert code_check.check_one(None, troubles)
+        assert api.get(f"/v1/code/{name}").json()["checks"] is None
+    assert code_check.check_one(None, troubles)
+    (check,) = api.get(f"/v1/code/{name}").json()["checks"]
+    assert (check["outcome"], check["text"]) == ("fail", "the test was ended 3 times: no space")
+    assert not code_check.check_one(None, troubles)

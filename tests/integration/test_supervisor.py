@@ -128,6 +128,18 @@ def measure(pipe, assignment):
     time.sleep(1.5)
     messages.send(pipe, messages.Measured({"test_accuracy": 0.5}, {"host": "lab"}))
 
+TESTS = {
+    "killed": lambda pipe: os.kill(os.getpid(), 9),
+    "disk": lambda pipe: messages.send(pipe, messages.Failure("child_lost", "Traceback: OSError: no space")),
+    "unable": lambda pipe: messages.send(pipe, messages.Unable("it cannot isolate uploaded code")),
+    "aborted": lambda pipe: os.kill(os.getpid(), 6),
+    "error": lambda pipe: messages.send(pipe, messages.Failure("error", "ValueError: mine")),
+}
+
+def end_test(pipe, task):
+    os.setsid()
+    TESTS[task.code](pipe)
+
 def drip(pipe):
     """Send a byte now and then, which never become a message."""
     os.setsid()
@@ -154,7 +166,7 @@ from types import SimpleNamespace
 from uuid import uuid4
 from service.jobs.claims import Claim
 from service.specs.summary import Summary
-from workers import inbox, messages, supervisor
+from workers import code_check, inbox, messages, supervisor
 from workers.__main__ import scrub, start_forkserver
 from workers.process import Process
 from workers.heartbeat import AttemptState
@@ -242,7 +254,18 @@ measurements = {
     "drained": measured(trained_seconds=1, is_draining=True, drain_seconds=8),
     "drained late": measured(trained_seconds=1, is_draining=True, drain_seconds=0.5),
 }
-print(json.dumps([endings, invalid, spread, measurements]))
+
+code_check.entry = SimpleNamespace(check_code=misbehaving.end_test)
+def tested(kind):
+    # The sentence of a conformance test, and whether it is repeated.
+    host = SimpleNamespace(threads_per_job=1, draining=threading.Event())
+    try:
+        return [code_check._run(kind, host)[0].text, False]
+    except code_check.MachineTrouble as trouble:
+        return [str(trouble), True]
+
+tests = {kind: tested(kind) for kind in misbehaving.TESTS}
+print(json.dumps([endings, invalid, spread, measurements, tests]))
 """
 STALL_SECONDS = 3
 HANGING_STORE = """
@@ -371,6 +394,16 @@ def test_measurement_may_end_while_the_worker_shuts_down(report):
     summary, stop, seconds = report[3]["drained late"]
     assert (summary, stop) == (None, "DRAIN"), "the job is queued again"
     assert seconds < 1.4
+
+
+def test_conformance_test_is_repeated_after_trouble_of_the_machine(report):
+    assert report[4] == {
+        "killed": ["its process was killed from outside", True],
+        "disk": ["Traceback: OSError: no space", True],
+        "unable": ["it cannot isolate uploaded code", True],
+        "aborted": ["ends the process with status -6", False],
+        "error": ["ValueError: mine", False],
+    }
 
 
 def test_memory_limit_covers_all_processes(endings):
