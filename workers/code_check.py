@@ -130,7 +130,7 @@ def _run(code: messages.Code, host: Host) -> list[Check] | None:
             raise MachineTrouble(_last_line(text))
         case messages.Failure(_, text):
             problem = text
-        case _ if has_ended and code_of_end == -signal.SIGKILL:  # which code cannot send to its own process
+        case _ if has_ended and code_of_end == -signal.SIGKILL:  # which process 1 of a namespace ignores from inside
             raise MachineTrouble("its process was killed from outside")
         case _ if has_ended:
             problem = f"ends the process with status {code_of_end}"
