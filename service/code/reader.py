@@ -5,6 +5,7 @@ over harms nothing but its upload.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -49,7 +50,7 @@ def _answer(source: Source, name: str) -> dict[str, Any]:
                 stdout=file,
                 stderr=subprocess.DEVNULL,
                 cwd=folder,
-                env={},
+                env={name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ},  # the same modules
                 timeout=WALL_SECONDS,
                 check=False,
             )

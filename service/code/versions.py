@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Text, delete, func, or_, select
+from sqlalchemy import Text, delete, func, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session, defer
 
@@ -117,17 +117,31 @@ def resolve(names: Iterable[str]) -> Mapping[str, Declaration]:
     found = {name: plugin for name in names if (plugin := plugins.find(name)) is not None}
     for plugin in found.values():
         uploaded.remember(plugin)
-    names = [name for name in names if name not in found]
-    if not names:
+    missing = {name for name in names if name not in found}
+    if not missing:
         return found
     with transaction() as session:
-        for name in names:
-            row = session.scalar(_named([name]).limit(1))
-            if row is not None:
-                declared = Declaration.model_validate(row.declaration)
-                uploaded.remember(declared)
-                found[name] = declared
+        rows = session.scalars(_newest_named(missing)).all()
+    for row in rows:
+        declared = Declaration.model_validate(row.declaration)
+        uploaded.remember(declared)
+        for name in missing & {row.version, f"{row.user.name}/{row.name}"}:
+            found.setdefault(name, declared)  # the newest row comes first
     return found
+
+
+def _newest_named(names: Iterable[str]) -> Any:
+    """Query of the versions with these names, newest first; the newest version for a name without one."""
+    parts = [tuple(name.split("/", 1)) for name in names if "@" not in name]
+    newest = (
+        select(CodeVersion.id)
+        .join(User)
+        .where(tuple_(User.name, CodeVersion.name).in_(parts))
+        .ext(distinct_on(CodeVersion.user_id, CodeVersion.name))
+        .order_by(CodeVersion.user_id, CodeVersion.name, CodeVersion.id.desc())
+    )
+    is_wanted = CodeVersion.version.in_(names) | CodeVersion.id.in_(newest)
+    return select(CodeVersion).options(defer(CodeVersion.source)).where(is_wanted).order_by(CodeVersion.id.desc())
 
 
 def names_in(optimizer: Mapping[str, Any]) -> list[str]:
