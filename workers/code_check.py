@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import signal
 import tempfile
 import threading
 import time
+from collections import Counter
 from pathlib import Path
+from uuid import UUID
 
 from service.code import checks, isolation
 from service.code.schemas import Check
@@ -24,6 +27,12 @@ SECONDS = 60.0
 """Time for all checks; a usual optimizer takes two to five."""
 MEMORY_BYTES, MAX_BYTES = 2**31, 2**28
 POLL_SECONDS, STOP_SECONDS = 0.2, 10.0
+MAX_TROUBLES = 3
+"""Tests of a version that trouble of the machine may end on this worker: code can cause what looks like it."""
+
+
+class MachineTrouble(Exception):
+    """The test was ended by something that another one need not meet."""
 
 
 class CodeCheckThread(threading.Thread):
@@ -33,6 +42,7 @@ class CodeCheckThread(threading.Thread):
         super().__init__(name="code check", daemon=True)
         self._host = host
         self._woken = threading.Event()
+        self._troubles: Counter[UUID] = Counter()
 
     def wake(self) -> None:
         """Look for a version to test now."""
@@ -47,7 +57,7 @@ class CodeCheckThread(threading.Thread):
         """Test versions when woken, and every `maintenance_seconds`."""
         while not self._host.draining.is_set():
             try:
-                while not self._host.draining.is_set() and check_one(self._host):
+                while not self._host.draining.is_set() and check_one(self._host, self._troubles):
                     pass
             except Exception as error:  # the thread must survive any error
                 log.warning("test of uploaded code postponed: %s", error, exc_info=not is_away(error))
@@ -55,8 +65,11 @@ class CodeCheckThread(threading.Thread):
             self._woken.clear()
 
 
-def check_one(host: Host) -> bool:
-    """Test the oldest version that has not been tested; False if there is none."""
+def check_one(host: Host, troubles: Counter[UUID]) -> bool:
+    """Test the oldest version that has not been tested; False if there is none.
+
+    `troubles` counts the tests of each version that trouble of the machine has ended; they are repeated.
+    """
     mode = settings().uploaded_code
     if mode == "off" or (mode == "confined" and isolation.missing() is not None):
         return False
@@ -67,9 +80,13 @@ def check_one(host: Host) -> bool:
     code = messages.Code(Declaration.model_validate(row.declaration), row.file, row.source)
     try:
         results = _run(code, host)
-    except Exception as error:
-        log.exception("code %s: the test failed", row.version)
-        results = [_failed(f"the test failed: {type(error).__name__}")]
+    except Exception as error:  # no process, no folder: of the machine as well
+        log.warning(
+            "code %s: the test was ended: %s", row.version, error, exc_info=not isinstance(error, MachineTrouble)
+        )
+        troubles[row.id] += 1
+        is_last = troubles[row.id] >= MAX_TROUBLES
+        results = [_failed(f"the test was ended {MAX_TROUBLES} times: {error}")] if is_last else None
     log.info("code %s: %s", row.version, "not tested" if results is None else f"{len(results)} checks")
     with transaction() as session:
         checks.store(session, row.id, results)
@@ -77,7 +94,7 @@ def check_one(host: Host) -> bool:
 
 
 def _run(code: messages.Code, host: Host) -> list[Check] | None:
-    """The outcomes; None if this machine cannot run the test, or is shutting down."""
+    """The outcomes; None if this machine cannot run tests, or is shutting down. Raises MachineTrouble."""
     folder = Path(tempfile.mkdtemp(prefix="kotrain-check-"))
     task = messages.CodeCheck(code, folder, MEMORY_BYTES, host.threads_per_job, settings().uploaded_code == "trusted")
     process = Process(entry.check_code, task)
@@ -107,10 +124,14 @@ def _run(code: messages.Code, host: Host) -> list[Check] | None:
     match answer:
         case messages.Checked(found):
             return _believable([Check(name=name, outcome=outcome, text=text) for name, outcome, text in found])
-        case messages.NoEngine() | messages.Unable():
+        case messages.NoEngine():
             return None
+        case messages.Unable(text) | messages.Failure("child_lost", text):
+            raise MachineTrouble(_last_line(text))
         case messages.Failure(_, text):
             problem = text
+        case _ if has_ended and code_of_end == -signal.SIGKILL:  # which process 1 of a namespace ignores from inside
+            raise MachineTrouble("its process was killed from outside")
         case _ if has_ended:
             problem = f"ends the process with status {code_of_end}"
     return [_failed(problem or "fails")]
@@ -124,6 +145,11 @@ def _believable(results: list[Check]) -> list[Check]:
 
 
 def _failed(text: str) -> Check:
-    """The result of a test that did not come to an end; the last line of a traceback says why."""
+    """The result of a test that did not come to an end."""
+    return Check(name=checks.NAMES[0], outcome="fail", text=_last_line(text))
+
+
+def _last_line(text: str) -> str:
+    """What a traceback says."""
     lines = [line for line in text.splitlines() if line.strip()]
-    return Check(name=checks.NAMES[0], outcome="fail", text=lines[-1] if lines else "fails")
+    return lines[-1] if lines else "fails"

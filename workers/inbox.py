@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import time
+from collections import Counter
 from multiprocessing.connection import Connection
 
 from service.specs.quantities import size
@@ -16,6 +17,9 @@ MESSAGES_AT_ONCE = 100
 """Messages returned by one call, so that a child that writes without pause does not keep its supervisor busy."""
 MAX_METRICS = 10_000
 """Names of metrics of a run; each takes a row that stays."""
+MAX_POINTS = 1_000_000
+"""Points of a metric. `workers.thinning` leaves fewer than 200,000 of 2^31 steps, and some more where other metrics, of
+which an own interval is set, end its windows early."""
 MAX_NOTES = 200
 PARTIAL_MESSAGE_SECONDS = 30
 """A child that does not complete a message within this time is killed."""
@@ -40,6 +44,7 @@ class Inbox:
         self._notes = 0
         self._invalid: InvalidMessage | None = None
         self._last_steps: dict[str, int] = {}
+        self._points: Counter[str] = Counter()
 
     def receive(self) -> list[messages.Received]:
         """The messages that have arrived, at most `MESSAGES_AT_ONCE`; none at the end of the stream.
@@ -126,5 +131,8 @@ class Inbox:
                 raise InvalidMessage(f"step {step} after step {last} for metric {name!r}")
             last = step
         self._last_steps[name] = last
+        self._points[name] += len(steps)
+        if self._points[name] > MAX_POINTS:
+            raise InvalidMessage(f"more than {MAX_POINTS:,} points of metric {name!r}")
         if len(self._last_steps) > MAX_METRICS:
             raise InvalidMessage(f"more than {MAX_METRICS:,} metrics")

@@ -15,10 +15,12 @@ def is_test(metric: str) -> bool:
     return metric.startswith(("test_", "best_test_"))
 
 
-def without_test(reported: Summary) -> Summary:
-    """The summary without what the code reports of the test."""
+def without_test(reported: Summary, last_step: int) -> Summary:
+    """The summary without what the code reports of the test, and without a best step that the run has not reached."""
     metrics = {name: value for name, value in reported.metrics.items() if not is_test(name)}
-    return reported.model_copy(update={"metrics": metrics})
+    best = reported.best_step
+    is_reached = best is not None and best <= min(reported.steps, last_step)
+    return reported.model_copy(update={"metrics": metrics, "best_step": best if is_reached else None})
 
 
 def measured_summary(reported: Summary, measured: dict[str, float]) -> Summary:

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from service.config import settings
@@ -31,9 +31,22 @@ POLL_SECONDS = 0.1
 """Interval of checks for a cancellation, a time limit or a shutdown."""
 MEMORY_SECONDS = 0.5
 """Interval of checks of memory use."""
+MAX_POINTS, MAX_POINTS_WITH_DIAGNOSTICS = 10**7, 10**8
+"""Points of all metrics of a job with uploaded code. A run has about 20 metrics, with diagnostics some more per layer,
+and `workers.thinning` leaves at most 200,000 points of each."""
 UNKILLABLE_SECONDS, DYING_SECONDS = 30.0, 3.0
 """Time to wait for a killed process; longer, it is blocked by a hanging device or disk. The second applies while the
 worker shuts down."""
+
+
+@dataclass
+class Times:
+    """The times of an attempt, which the measurement of its weights shares."""
+
+    started: float = field(default_factory=time.monotonic)
+    """Since when the time limit counts."""
+    drain_until: float = float("inf")
+    """When the worker kills what still runs, because it shuts down."""
 
 
 class Interrupted(Exception):
@@ -96,12 +109,13 @@ def _run(claim: Claim, host: Host, state: AttemptState, outcome: Outcome) -> Non
             code=code,
             is_trusted=settings().uploaded_code == "trusted",
         )
+        times = Times()
         try:
-            _monitor(Process(entry.train_job, assignment), claim, host, state, outcome, assignment)
+            _monitor(Process(entry.train_job, assignment), claim, host, state, outcome, assignment, times)
             if code and outcome.summary is not None:
-                outcome.summary = without_test(outcome.summary)
+                outcome.summary = without_test(outcome.summary, state.step)
                 if outcome.summary.reason in ENDS_TO_MEASURE:
-                    _measure(claim, host, state, outcome, assignment)
+                    _measure(claim, host, state, outcome, assignment, times)
         finally:
             if resume is not None:
                 store().forget(resume)
@@ -112,23 +126,31 @@ def _run(claim: Claim, host: Host, state: AttemptState, outcome: Outcome) -> Non
 
 
 def _monitor(
-    process: Process, claim: Claim, host: Host, state: AttemptState, outcome: Outcome, assignment: messages.Assignment
+    process: Process,
+    claim: Claim,
+    host: Host,
+    state: AttemptState,
+    outcome: Outcome,
+    assignment: messages.Assignment,
+    times: Times,
 ) -> None:
     try:
-        _Monitor(process, claim, host, state, outcome, assignment).run()
+        _Monitor(process, claim, host, state, outcome, assignment, times).run()
     except BaseException:
         process.kill()
         process.reap(UNKILLABLE_SECONDS)
         raise
 
 
-def _measure(claim: Claim, host: Host, state: AttemptState, outcome: Outcome, assignment: messages.Assignment) -> None:
+def _measure(
+    claim: Claim, host: Host, state: AttemptState, outcome: Outcome, assignment: messages.Assignment, times: Times
+) -> None:
     """Replace the results that uploaded code reports by those of a process that does not execute the code."""
     summary = outcome.summary
     assert summary is not None
     measuring = Outcome(memory_bytes=outcome.memory_bytes, checkpoints=outcome.checkpoints)
     measurement = replace(assignment, ended=summary)
-    _monitor(Process(entry.measure_job, measurement), claim, host, state, measuring, measurement)
+    _monitor(Process(entry.measure_job, measurement), claim, host, state, measuring, measurement, times)
     if measuring.measured is None:  # it failed or was stopped
         vars(outcome).update(vars(measuring))
         return
@@ -177,6 +199,7 @@ class _Monitor:
         state: AttemptState,
         outcome: Outcome,
         assignment: messages.Assignment | None,
+        times: Times | None = None,
     ) -> None:
         has_code = assignment is not None and bool(assignment.code)
         self._folder = assignment.folder if assignment and has_code else None
@@ -184,8 +207,12 @@ class _Monitor:
         self._measures = assignment is not None and assignment.ended is not None
         self._process, self._claim, self._host, self._state, self._outcome = process, claim, host, state, outcome
         self._uploads = Uploads(state)
-        self._kill_at = self._drain_until = float("inf")
-        self._started = self._last_message_at = self._memory_checked_at = time.monotonic()
+        self._times = times or Times()
+        self._kill_at = float("inf")
+        self._points = 0
+        has_diagnostics = claim.spec.get("diagnostics_every_steps") is not None
+        self._max_points = MAX_POINTS_WITH_DIAGNOSTICS if has_diagnostics else MAX_POINTS
+        self._last_message_at = self._memory_checked_at = time.monotonic()
 
     def run(self) -> None:
         """Monitor the child until it ends."""
@@ -225,7 +252,7 @@ class _Monitor:
 
     def _finish_uploads(self) -> None:
         """Wait for uploads that another attempt would continue from; briefly at a shutdown, not after a cancel."""
-        until = self._drain_until
+        until = self._times.drain_until
         while (
             may_continue(self._outcome)
             and self._state.instruction is Instruction.CONTINUE
@@ -245,10 +272,14 @@ class _Monitor:
             case messages.Points(step, points):
                 if self._folder is not None and not self._measures:
                     points = {name: columns for name, columns in points.items() if not is_test(name)}
-                state.add(step, points)
+                self._points += sum(len(steps) for steps, _, _ in points.values())
+                if self._folder is None or self._points <= self._max_points:
+                    state.add(step, points)
             case messages.Started(environment, total_steps, step, reported, seconds):
                 state.environment, state.total_steps, state.step = environment, total_steps, step
-                self._started = time.monotonic() - seconds  # the time limit applies to the run, not to the attempt
+                self._times.started = (
+                    time.monotonic() - seconds
+                )  # the time limit applies to the run, not to the attempt
                 if self._claim.attempt > 1:
                     self._begin(step, reported)
             case messages.Checkpoint(step, file, size_bytes, sha256, seconds):
@@ -290,8 +321,9 @@ class _Monitor:
             if self._outcome.stop is not None:
                 self._kill_at = now + _grace_seconds(self._outcome.stop)
                 if self._outcome.stop is Interruption.DRAIN:
-                    self._drain_until = self._kill_at
-                    self._process.ask(messages.PAUSE)
+                    self._kill_at = self._times.drain_until = min(self._kill_at, self._times.drain_until)
+                    if not self._measures:  # a measurement cannot be continued, but may end in time
+                        self._process.ask(messages.PAUSE)
                 else:
                     self._process.ask(messages.CANCEL)
 
@@ -299,7 +331,7 @@ class _Monitor:
         limit = self._claim.time_limit_seconds
         if self._state.instruction is Instruction.CANCEL:
             return Interruption.CANCEL
-        if limit is not None and now - self._started > limit:
+        if limit is not None and now - self._times.started > limit:
             return Interruption.TIME_LIMIT
         if self._host.draining.is_set():
             return Interruption.DRAIN
@@ -310,13 +342,18 @@ class _Monitor:
             self._outcome.used_bytes = self._process.memory_bytes()
             if self._outcome.used_bytes > self._outcome.memory_bytes:
                 return Interruption.MEMORY
-            if self._folder is not None:
-                self._outcome.excess = self._process.excess() or own_folder.excess(
-                    self._folder, settings().min_free_bytes
-                )
-                if self._outcome.excess:
-                    return Interruption.EXCESS
+            self._outcome.excess = self._excess()
+            if self._outcome.excess:
+                return Interruption.EXCESS
         return None
+
+    def _excess(self) -> str | None:
+        """What uploaded code uses too much of."""
+        if self._folder is None:
+            return None
+        if self._points > self._max_points:
+            return f"it reported more than {self._max_points:,} points of metrics"
+        return self._process.excess() or own_folder.excess(self._folder, settings().min_free_bytes)
 
 
 def _grace_seconds(stop: Interruption) -> float:

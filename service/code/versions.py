@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Text, delete, func, or_, select
+from sqlalchemy import Text, delete, func, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session, defer
 
@@ -116,17 +117,31 @@ def resolve(names: Iterable[str]) -> Mapping[str, Declaration]:
     found = {name: plugin for name in names if (plugin := plugins.find(name)) is not None}
     for plugin in found.values():
         uploaded.remember(plugin)
-    names = [name for name in names if name not in found]
-    if not names:
+    missing = {name for name in names if name not in found}
+    if not missing:
         return found
     with transaction() as session:
-        for name in names:
-            row = session.scalar(_named([name]).limit(1))
-            if row is not None:
-                declared = Declaration.model_validate(row.declaration)
-                uploaded.remember(declared)
-                found[name] = declared
+        rows = session.scalars(_newest_named(missing)).all()
+    for row in rows:
+        declared = Declaration.model_validate(row.declaration)
+        uploaded.remember(declared)
+        for name in missing & {row.version, f"{row.user.name}/{row.name}"}:
+            found.setdefault(name, declared)  # the newest row comes first
     return found
+
+
+def _newest_named(names: Iterable[str]) -> Any:
+    """Query of the versions with these names, newest first; the newest version for a name without one."""
+    parts = [tuple(name.split("/", 1)) for name in names if "@" not in name]
+    newest = (
+        select(CodeVersion.id)
+        .join(User)
+        .where(tuple_(User.name, CodeVersion.name).in_(parts))
+        .ext(distinct_on(CodeVersion.user_id, CodeVersion.name))
+        .order_by(CodeVersion.user_id, CodeVersion.name, CodeVersion.id.desc())
+    )
+    is_wanted = CodeVersion.version.in_(names) | CodeVersion.id.in_(newest)
+    return select(CodeVersion).options(defer(CodeVersion.source)).where(is_wanted).order_by(CodeVersion.id.desc())
 
 
 def names_in(optimizer: Mapping[str, Any]) -> list[str]:
@@ -136,22 +151,40 @@ def names_in(optimizer: Mapping[str, Any]) -> list[str]:
 
 def all_names_in(optimizer: Mapping[str, Any]) -> list[str]:
     """The uploaded versions and the plug-ins that an optimizer uses."""
-    names = (optimizer["name"], optimizer["params"].get("base"))
+    name, base = optimizer["name"], optimizer["params"].get("base")
+    names = [name] if "/" in name else [base]  # an uploaded optimizer may have a parameter `base` of its own
     return [name for name in names if isinstance(name, str) and uploaded.is_uploaded(name)]
+
+
+def names_in_trials(name: str, trials: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The uploaded versions that the trials of an optimizer use: its base may be one of the tuned parameters."""
+    return list(dict.fromkeys(used for params in trials for used in names_in({"name": name, "params": params})))
 
 
 def used_by(session: Session, optimizer: Mapping[str, Any]) -> Sequence[CodeVersion]:
     """The stored versions that an optimizer uses; fewer than `names_in` if one was deleted."""
-    names = names_in(optimizer)
-    return session.scalars(_named(names)).all() if names else ()
+    return named(session, names_in(optimizer))
 
 
-def hold(session: Session, optimizer: Mapping[str, Any], pointer: str) -> None:
+def named(session: Session, names: Sequence[str]) -> list[CodeVersion]:
+    """The stored versions with these full names, in their order."""
+    rows = session.scalars(select(CodeVersion).where(CodeVersion.version.in_(names))) if names else ()
+    return sorted(rows, key=lambda row: names.index(row.version))
+
+
+def content(row: CodeVersion) -> bytes:
+    """The file as it was uploaded; the stored source has no byte order mark."""
+    text = row.source.encode()
+    return text if hashlib.sha256(text).hexdigest() == row.sha256 else codecs.BOM_UTF8 + text
+
+
+def hold(session: Session, names: Iterable[str], pointer: str) -> None:
     """Keep the versions that an optimizer uses from being deleted until the transaction ends.
 
+    Their declarations stay in the memory of each API process, so a request that names a deleted version gets here.
     Raises Invalid, with the pointer of the optimizer, if one has been deleted.
     """
-    for name in names_in(optimizer):
+    for name in names:
         held = select(CodeVersion.id).where(CodeVersion.version == name).with_for_update(read=True, key_share=True)
         if session.scalar(held) is None:
             detail = f"uploaded code '{name}' has been deleted"

@@ -101,7 +101,8 @@ def _check(session: Session, plan: Plan) -> None:
     """Raise Invalid for tasks whose jobs would be refused."""
     errors: list[FieldError] = []
     for index, optimizer in enumerate(plan.optimizers):
-        versions.hold(session, {"name": optimizer.name, "params": optimizer.trials[0]}, f"/optimizers/{index}")
+        names = versions.names_in_trials(optimizer.name, optimizer.trials)
+        versions.hold(session, names, f"/optimizers/{index}")
     for number in range(len(plan.tasks)):
         try:
             spec = plan.spec(Cell("report", number, 0, 0, 0, plan.seeds[0]))

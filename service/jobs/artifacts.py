@@ -33,15 +33,21 @@ ROWS = 5_000
 CHECKPOINT = re.compile(r"checkpoint-(\d{1,18})\.pt")
 
 
+Kind = Literal["checkpoint", "curves", "document", "code"]
+
+
 class ArtifactView(Output):
     """A file of a job."""
 
     name: str
-    kind: Literal["checkpoint", "curves", "document"]
+    kind: Kind
     media_type: str
     size_bytes: int | None = Field(description="Null for files that are generated while being sent.")
     sha256: str | None = Field(description="Checkpoints and uploaded code only.")
     step: int | None = Field(description="Optimizer steps before the checkpoint; null for other files.")
+    version: str | None = Field(
+        description="Version of uploaded code, such as ada/mine@3f2a9c71; null for other files."
+    )
     created_at: datetime | None = Field(description="Checkpoints and uploaded code only.")
 
 
@@ -76,16 +82,13 @@ def artifacts(session: Session, job_id: UUID) -> Artifacts:
     if _has_points(session, job_id):
         files.append(_view(CURVES, "curves", CSV))
     files += [_view(name, "document", JSON, len(text)) for name, text in _documents(job).items()]
-    files += [
-        _view(name, "document", PYTHON, len(version.source.encode()), version)
-        for name, version in _sources(session, job).items()
-    ]
+    files += [_view(name, "code", PYTHON, len(versions.content(row)), row) for name, row in _code(session, job).items()]
     return Artifacts(artifacts=files)
 
 
 def _view(
     name: str,
-    kind: Literal["checkpoint", "curves", "document"],
+    kind: Kind,
     media_type: str,
     size_bytes: int | None = None,
     row: Checkpoint | CodeVersion | None = None,
@@ -97,6 +100,7 @@ def _view(
         size_bytes=size_bytes,
         sha256=row.sha256 if row else None,
         step=row.step if isinstance(row, Checkpoint) else None,
+        version=row.version if isinstance(row, CodeVersion) else None,
         created_at=row.created_at if row else None,
     )
 
@@ -111,9 +115,12 @@ def _documents(job: Job) -> dict[str, bytes]:
     }
 
 
-def _sources(session: Session, job: Job) -> dict[str, CodeVersion]:
-    """The uploaded code that the job uses, by file name."""
-    return {f"{version.name}.py": version for version in versions.used_by(session, job.spec["optimizer"])}
+def _code(session: Session, job: Job) -> dict[str, CodeVersion]:
+    """The uploaded versions that the job uses, by the name of their file, such as `optimizer.py`.
+
+    They never change, and none that a job uses is deleted, so no copy is stored with the job.
+    """
+    return {f"{row.kind}.py": row for row in versions.used_by(session, job.spec["optimizer"])}
 
 
 def download(session: Session, job_id: UUID, name: str, range_header: str | None = None) -> Download:
@@ -133,11 +140,11 @@ def download(session: Session, job_id: UUID, name: str, range_header: str | None
     documents = _documents(job)
     if name in documents:
         return Download(file_name, JSON, iter([documents[name]]), len(documents[name]))
+    if (version := _code(session, job).get(name)) is not None:
+        code = versions.content(version)
+        return Download(file_name, PYTHON, iter([code]), len(code), version.sha256)
     if name == CURVES and _has_points(session, job_id):
         return Download(file_name, CSV, _table(job_id))
-    if (version := _sources(session, job).get(name)) is not None:
-        content = version.source.encode()
-        return Download(file_name, PYTHON, iter([content]), len(content), version.sha256)
     names = ", ".join(file.name for file in artifacts(session, job_id).artifacts)
     raise NotFound(f"job {job_id} has no file '{name[:64]}'; choose one of {names}")
 

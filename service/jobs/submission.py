@@ -40,7 +40,7 @@ def check(session: Session, request: TrainSpec) -> None:
     dataset = request.dataset
     if is_own(dataset.name):
         hold_dataset(session, dataset.name)
-    versions.hold(session, request.optimizer.model_dump(), "/optimizer")
+    versions.hold(session, versions.names_in(request.optimizer.model_dump()), "/optimizer")
     if not layouts.is_present(dataset.name, folder):
         errors.append(FieldError("/dataset", layouts.absence(dataset.name, folder)))
     else:

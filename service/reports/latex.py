@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from service.comparisons.answers import ComparisonAnswer, GroupView, TaskAnswer
 from service.reports.lookup import lacks_runs, leaders, planned
-from service.reports.wording import MINUS, Scale
+from service.reports.sources import Excerpt, UploadedFile, excerpts
+from service.reports.wording import MINUS, Scale, moment
 from service.specs.text import counted, listed
 
 MAX_COLUMNS = 4
@@ -17,9 +18,15 @@ MAX_COLUMNS = 4
 MAX_FLOATS = 16
 """Tables between page breaks: LaTeX holds at most 18 unplaced floats, 52 in newer versions."""
 
+SOURCE_WIDTH = 78
+"""Characters of a line of source code, which fit into the column of an article."""
 
-def document_part(answer: ComparisonAnswer) -> str:
-    """Comments with the required packages, the tables, the methods; for pdflatex with inputenc utf8 and fontenc T1."""
+
+def document_part(answer: ComparisonAnswer, files: Sequence[UploadedFile] = ()) -> str:
+    """Comments with the required packages, the tables, the methods, and an appendix with the source of uploaded code.
+
+    For pdflatex with inputenc utf8 and fontenc T1.
+    """
     head = [
         f"% Comparison {answer.id}: {_comment(answer.name)}",
         r"% Needs: \usepackage{booktabs}, \usepackage[T1]{fontenc} and, before 2018, \usepackage[utf8]{inputenc}",
@@ -32,7 +39,7 @@ def document_part(answer: ComparisonAnswer) -> str:
         tables[MAX_FLOATS - 1 :: MAX_FLOATS] = [
             f"{table}\\clearpage\n" for table in tables[MAX_FLOATS - 1 :: MAX_FLOATS]
         ]
-    return "\n".join([*head, "", *tables, escaped(answer.methods), ""])
+    return "\n".join([*head, "", *tables, escaped(answer.methods), "", *_appendix(files)])
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------
@@ -160,6 +167,40 @@ def _diverged_scores(answer: ComparisonAnswer, tasks: Sequence[TaskAnswer], scal
     if None in declared:
         return " and are not in the mean"
     return f", {'each counting' if len(tasks) == 1 else 'counting'} as {listed(scores, 'or')}"
+
+
+# --- source code -----------------------------------------------------------------------------------------------------
+
+
+def _appendix(files: Sequence[UploadedFile]) -> list[str]:
+    """The source of each file, as ordinary text: a verbatim environment ends where a source says so."""
+    if not files:
+        return []
+    return [r"\section*{Source of uploaded code}", "", *map(_source, excerpts(files))]
+
+
+def _source(excerpt: Excerpt) -> str:
+    of = excerpt.of
+    digest = rf"{of.sha256[:32]}\allowbreak {of.sha256[32:]}"
+    about = f"{escaped(excerpt.name)}, uploaded {moment(of.created_at)}, SHA-256 {digest}."
+    return "\n".join(
+        [
+            rf"\subsection*{{{escaped(of.version)}}}",
+            f"{about} {escaped(excerpt.remark)}".strip(),
+            "",
+            r"\begingroup\footnotesize\ttfamily\raggedright\setlength{\parindent}{0pt}\setlength{\parskip}{0pt}",
+            *(row for line in excerpt.lines for row in _rows(line)),
+            r"\endgroup",
+            "",
+        ]
+    )
+
+
+def _rows(line: str) -> Iterator[str]:
+    """A line of source code as paragraphs; those after the first are marked as continuations."""
+    for start in range(0, max(1, len(line)), SOURCE_WIDTH):
+        mark = r"$\hookrightarrow$" if start else r"\mbox{}"
+        yield f"{mark}{escaped(line[start : start + SOURCE_WIDTH]).replace(' ', '~')}\\par"
 
 
 # --- text from users -------------------------------------------------------------------------------------------------

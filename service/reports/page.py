@@ -18,7 +18,7 @@ from service.reports.figures import across, canvas, costs, scores, training, tun
 from service.reports.figures.canvas import Picture
 from service.reports.figures.study import Study
 from service.reports.lookup import leaders
-from service.reports.rendering import Source
+from service.reports.sources import Excerpt, UploadedFile, excerpts
 from service.reports.tables import comparison as comparison_tables
 from service.reports.tables import task as task_tables
 from service.reports.tables.table import Table
@@ -32,8 +32,6 @@ PACKAGE = "service.reports"
 ENVIRONMENT = "environment."  # prefix of fields about the machine and software of the runs
 MAX_DRAWN = 12
 """Maximum number of tasks with figures; each costs about a second and 200 KiB of the page."""
-MAX_LISTED = 40_000
-"""Maximum number of characters of a source that the appendix shows."""
 PHASES = {"tuning": "tuning", "reporting": "final runs", "finished": ""}
 
 
@@ -62,15 +60,6 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Listing:
-    """A source in the appendix."""
-
-    source: Source
-    text: str
-    note: str
-
-
-@dataclass(frozen=True)
 class Section:
     """A section about one task, or about all tasks together."""
 
@@ -81,7 +70,9 @@ class Section:
     parts: Sequence[Part]
 
 
-def page(answer: ComparisonAnswer, curves: Mapping[UUID, Mapping[str, Curve]], sources: Sequence[Source] = ()) -> str:
+def page(
+    answer: ComparisonAnswer, curves: Mapping[UUID, Mapping[str, Curve]], uploaded: Sequence[UploadedFile] = ()
+) -> str:
     """Render the page."""
     study = Study(answer, curves)
     with canvas.settings():
@@ -106,9 +97,9 @@ def page(answer: ComparisonAnswer, curves: Mapping[UUID, Mapping[str, Curve]], s
             plan=[comparison_tables.planned_tasks(answer), comparison_tables.planned_optimizers(answer, study.styles)],
             protocol=_protocol(answer),
             environment=_environments(answer),
-            sources=[_listing(source) for source in sources],
             record=_record(answer),
             verdict=_verdict(answer),
+            sources=[(excerpt, _about(excerpt)) for excerpt in excerpts(uploaded)],
         )
     )
 
@@ -320,18 +311,6 @@ def _looks(plan: PlanView) -> str:
     return f"tests after {listed(list(map(str, plan.looks)))} seeds" if plan.nominal_p else "a test after each seed"
 
 
-def _listing(source: Source) -> Listing:
-    """The beginning of a source, with what would change or hide the text around it replaced by escapes."""
-    shown = source.text[:MAX_LISTED]
-    text = "".join(sign if sign.isprintable() or sign in "\n\t" else _escape(sign) for sign in shown)
-    note = f"The first {len(shown):,} of {len(source.text):,} characters." if len(shown) < len(source.text) else ""
-    return Listing(source, text, note)
-
-
-def _escape(sign: str) -> str:
-    return "" if sign == "\r" else sign.encode("unicode_escape").decode()
-
-
 def _environments(answer: ComparisonAnswer) -> list[tuple[str, str]]:
     """Machine and software of the runs; fields that differ between tasks list all values."""
     values_by_name: dict[str, dict[str, None]] = {}
@@ -352,3 +331,9 @@ def _record(answer: ComparisonAnswer) -> list[tuple[str, str]]:
         ("tags", ", ".join(f"{name}:{value}" for name, value in answer.tags.items())),
     ]
     return [(name, value) for name, value in rows if value]
+
+
+def _about(excerpt: Excerpt) -> list[tuple[str, str]]:
+    """What identifies a source."""
+    of = excerpt.of
+    return [("file", excerpt.name), ("SHA-256", of.sha256), ("uploaded", moment(of.created_at))]

@@ -10,6 +10,7 @@ from uuid import UUID
 from service.comparisons.answers import ComparisonAnswer
 from service.metrics.read import Curve
 from service.reports import csv_report, latex
+from service.reports.sources import UploadedFile
 from service.specs.formats import ReportFormat
 
 Curves = Mapping[UUID, Mapping[str, Curve]]
@@ -25,17 +26,6 @@ ENDINGS: Mapping[ReportFormat, str] = {"html": "html", "csv": "csv", "latex": "t
 
 
 @dataclass(frozen=True)
-class Source:
-    """A version of uploaded code."""
-
-    name: str
-    """Owner, name and version, such as `ada/mine@3f2a9c71`."""
-    sha256: str
-    file: str
-    text: str
-
-
-@dataclass(frozen=True)
 class Report:
     """A rendered report with its media type and file name."""
 
@@ -44,23 +34,25 @@ class Report:
     file_name: str
 
 
-def render(format: ReportFormat, answer: ComparisonAnswer, curves: Curves, sources: Sequence[Source] = ()) -> Report:
+def render(
+    format: ReportFormat, answer: ComparisonAnswer, curves: Curves, files: Sequence[UploadedFile] = ()
+) -> Report:
     """Render a comparison in a format.
 
     Args:
         answer: a finished or running comparison.
         curves: metrics `curve_names` of the jobs `job_ids`; used by HTML only. The page names the figures whose
             curves are missing.
-        sources: the uploaded code that the optimizers of the plan use; shown by HTML only.
+        files: the uploaded code that its runs use, for the appendix of HTML and LaTeX.
     """
     if format == "html":
         from service.reports.page import page  # noqa: PLC0415  # matplotlib: 35 MB and 0.6 s, only needed to draw
 
-        body = page(answer, curves, sources)
+        body = page(answer, curves, files)
     elif format == "csv":
         body = csv_report.text(answer)
     elif format == "latex":
-        body = latex.document_part(answer)
+        body = latex.document_part(answer, files)
     else:
         body = answer.model_dump_json(indent=2)
     return Report(body, MEDIA_TYPES[format], file_name(answer, format))

@@ -11,12 +11,12 @@ from fastapi.concurrency import run_in_threadpool
 from service.code import versions
 from service.specs.catalog import uploaded
 
-MAX_NAMES = 64
-"""Names that are looked up for a request; a comparison has fewer optimizers."""
+MAX_OPTIMIZERS = MAX_CHOICES = 64
+"""Optimizers of a comparison, and values of `base` in the search space of one; the validation refuses more."""
 
 
 async def _look_up(request: Request) -> None:
-    """Make the versions known that the strings in the body may name.
+    """Make the versions known that the optimizers in the body name.
 
     The body is validated in the event loop, which must not wait for the database.
     """
@@ -24,22 +24,27 @@ async def _look_up(request: Request) -> None:
         document = await request.json()
     except ValueError:  # the validation says so
         return
-    names = {text for text in _strings(document) if uploaded.is_uploaded(text)}
+    names = {name for name in _names(document) if isinstance(name, str) and uploaded.is_uploaded(name)}
     if names:
-        uploaded.REQUESTED.set(await run_in_threadpool(versions.resolve, sorted(names)[:MAX_NAMES]))
+        uploaded.REQUESTED.set(await run_in_threadpool(versions.resolve, names))
 
 
-def _strings(document: Any) -> Iterator[str]:
-    """All values of a JSON document that are strings."""
-    waiting = [document]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, str):
-            yield node
-        elif isinstance(node, dict):
-            waiting.extend(node.values())
-        elif isinstance(node, list):
-            waiting.extend(node)
+def _names(document: Any) -> Iterator[Any]:
+    """The values that name an optimizer or a base, in a request that has not been validated."""
+    listed = _field(document, "optimizers")
+    for optimizer in [_field(document, "optimizer"), *(listed[:MAX_OPTIMIZERS] if isinstance(listed, list) else ())]:
+        yield optimizer
+        yield _field(optimizer, "name")
+        yield _field(optimizer, "params", "base")
+        choices = _field(optimizer, "space", "base", "choice")
+        yield from choices[:MAX_CHOICES] if isinstance(choices, list) else ()
+
+
+def _field(document: Any, *path: str) -> Any:
+    """The value at the end of a path; None if there is none."""
+    for name in path:
+        document = document.get(name) if isinstance(document, dict) else None
+    return document
 
 
 RequestedCode = Depends(_look_up)

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.browser.visitor import Stage, Visitor
 
@@ -49,6 +49,37 @@ def test_uploads_reads_trains_compares_and_deletes(visitor: Visitor, stage: Stag
     delete.click()
     page.get_by_role("button", name="Click again to delete").press("Enter")
     expect(links).to_have_count(1)
+
+
+def test_source_stays_open_while_the_conformance_test_runs(visitor: Visitor, stage: Stage) -> None:
+    name = stage.client.post("/v1/code?kind=optimizer&name=own", content=OWN.read_bytes()).json()["name"]
+    checks: list[dict[str, str]] = []
+    answers: list[str] = []
+
+    def answer(route: Route) -> None:
+        response = route.fetch()
+        answers.append(route.request.url)
+        route.fulfill(response=response, json=response.json() | {"checks": checks or None})
+
+    page = visitor.page
+    page.clock.install()
+    page.route(f"**/v1/code/{name.replace('@', '%40')}", answer)
+    visitor.open("/code?show=" + name)
+    details = page.get_by_role("region", name=name).first
+    expect(details).to_contain_text("A worker runs it after the upload")
+    details.get_by_text("Source", exact=True).click()
+    keyword = details.locator(".py-keyword").first
+    for _ in range(2):
+        with page.expect_response("**/v1/code/ada/own%40*"):
+            page.clock.fast_forward(3000)
+        expect(keyword).to_be_visible()
+    checks.append({"name": "cost", "outcome": "pass", "text": "as fast as AdamW"})
+    page.clock.fast_forward(3000)
+    expect(details.get_by_role("region", name="Conformance test")).to_contain_text("as fast as AdamW")
+    expect(keyword).to_be_visible()
+    page.clock.fast_forward(9000)
+    visitor.wait_for_messages()
+    assert len(answers) == 4, "it is not asked for results any more"
 
 
 def test_invalid_file_is_refused_with_its_line(visitor: Visitor, tmp_path: Path) -> None:

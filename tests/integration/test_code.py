@@ -1,14 +1,20 @@
 """`/v1/code`: upload, list, show, compare and delete code."""
 
+from collections import Counter
+from datetime import timedelta
+from hashlib import sha256
+
 import pytest
 
 from service.accounts import api_keys
-from service.code import isolation
+from service.code import checks, isolation
 from service.config import settings
+from service.specs.catalog import uploaded
 from tests.clients import client
 from tests.integration.api_calls import problem
-from tests.integration.comparisons.comparison_calls import REQUEST
+from tests.integration.comparisons.comparison_calls import LR, REQUEST
 from tests.integration.job_calls import load
+from workers import code_check
 
 SOURCE = """
 from torch.optim import SGD
@@ -77,30 +83,6 @@ def test_jobs_and_comparisons_record_the_newest_version(api):
     assert [optimizer["name"] for optimizer in planned] == [new, old]
 
 
-@pytest.mark.parametrize("base", [None, "ko"])
-def test_source_is_among_the_artifacts_and_in_the_report(api, base):
-    version = upload(api).json()
-    optimizer = "ada/mine" if base is None else {"name": base, "params": {"base": "ada/mine"}}
-    job = api.post("/v1/jobs", json=JOB | {"optimizer": optimizer}).json()["id"]
-    upload(api, lr=0.2)  # a newer version is another source
-    (listed,) = [file for file in api.get(f"/v1/jobs/{job}/artifacts").json()["artifacts"] if file["name"] == "mine.py"]
-    assert (listed["sha256"], listed["size_bytes"]) == (version["sha256"], len(SOURCE.format(0.1)))
-    sent = api.get(f"/v1/jobs/{job}/artifacts/mine.py")
-    assert (sent.text, sent.headers["content-type"]) == (SOURCE.format(0.1), "text/x-python; charset=utf-8")
-    request = REQUEST | {"optimizers": [{**REQUEST["optimizers"][0]}, {"label": "mine", **entry(optimizer)}]}
-    comparison = api.post("/v1/comparisons", json=request)
-    assert comparison.status_code == 202, comparison.text
-    page = api.get(f"/v1/comparisons/{comparison.json()['id']}/report").text
-    newest = api.get("/v1/code/ada/mine").json()
-    assert f"SHA-256 {newest['sha256']}" in page
-    assert "def __init__(self, params, lr=0.2)" in page
-    assert "lr=0.1)" not in page
-
-
-def entry(optimizer):
-    return {"name": optimizer} if isinstance(optimizer, str) else optimizer
-
-
 def test_runs_of_the_same_version_are_reused_and_those_of_another_one_are_not(api):
     def planned(name):
         optimizers = ["adam", {"name": name, "label": "mine"}]
@@ -115,6 +97,44 @@ def test_runs_of_the_same_version_are_reused_and_those_of_another_one_are_not(ap
     upload(api, lr=0.2)
     assert planned("ada/mine") == (2, 4), "those of adam"
     assert planned(first) == (4, 4)
+
+
+BOM = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize("wrapper", [None, "ko"])
+def test_file_is_among_the_artifacts_of_jobs_that_use_it(api, bob, wrapper):
+    content = BOM + SOURCE.format(0.1).encode()
+    name = api.post("/v1/code?kind=optimizer&name=mine", content=content).json()["name"]
+    optimizer = {"name": wrapper, "params": {"base": name}} if wrapper else name
+    path = f"/v1/jobs/{api.post('/v1/jobs', json=JOB | {'optimizer': optimizer}).json()['id']}/artifacts"
+    listed = {artifact["name"]: artifact for artifact in bob.get(path).json()["artifacts"]}
+    file = listed["optimizer.py"]
+    assert (file["kind"], file["version"], file["size_bytes"]) == ("code", name, len(content))
+    assert file["sha256"] == sha256(content).hexdigest() == api.get(f"/v1/code/{name}").json()["sha256"]
+    answer = bob.get(f"{path}/optimizer.py")
+    assert (answer.content, answer.headers["Content-Type"]) == (content, "text/x-python; charset=utf-8")
+    assert answer.headers["Content-Disposition"].startswith("attachment;")
+
+
+def test_jobs_without_uploaded_code_have_no_source(api):
+    path = f"/v1/jobs/{api.post('/v1/jobs', json=JOB | {'optimizer': 'adam'}).json()['id']}/artifacts"
+    assert [artifact["name"] for artifact in api.get(path).json()["artifacts"]] == ["spec.json"]
+    problem(api.get(f"{path}/optimizer.py"), 404)
+
+
+@pytest.mark.parametrize("format", ["html", "latex"])
+def test_reports_end_with_the_source_of_each_version(api, bob, format):
+    used, base, unused = (upload(api, name, lr).json() for name, lr in (("mine", 0.1), ("other", 0.2), ("mine", 0.3)))
+    optimizers = [used["name"], {"name": "ko", "params": {"base": "ada/other"}}]
+    request = REQUEST | {"seeds": 2, "tuning": None, "optimizers": optimizers}
+    id_ = api.post("/v1/comparisons", json=request).json()["id"]
+    appendix = bob.get(f"/v1/comparisons/{id_}/report?format={format}").text.rpartition("Source of uploaded code")[2]
+    for version, lr in ((used, "lr=0.1"), (base, "lr=0.2")):
+        assert version["name"] in appendix
+        assert version["sha256"][:32] in appendix
+        assert lr in appendix
+    assert unused["sha256"][:32] not in appendix
 
 
 @pytest.mark.parametrize(
@@ -163,7 +183,23 @@ def test_only_unused_versions_of_ones_own_are_deleted(api, bob):
     assert "name the version to delete" in problem(api.delete("/v1/code/ada/mine"), 404)["detail"]
     assert api.delete(f"/v1/code/{unused}").status_code == 204
     problem(api.get(f"/v1/code/{unused}"), 404)
-    assert "has been deleted" in problem(api.post("/v1/jobs", json=JOB | {"optimizer": unused}), 422)["detail"]
+
+
+@pytest.mark.parametrize("dry_run", ["", "?dry_run=true"])
+def test_deleted_versions_are_refused_although_their_declarations_are_in_memory(api, dry_run):
+    deleted, kept = upload(api).json()["name"], upload(api, lr=0.2).json()["name"]
+    assert api.post("/v1/jobs?dry_run=true", json=JOB | {"optimizer": deleted}).status_code == 200
+    assert api.delete(f"/v1/code/{deleted}").status_code == 204
+    assert uploaded.declaration(deleted).name == deleted, "as in a process that did not serve the deletion"
+    on_base = {"name": "ko", "params": {"base": deleted}}
+    tuned = {"name": "ko", "params": {}, "space": {"base": {"choice": [kept, deleted]}}}
+    for optimizer in (deleted, on_base):
+        answer = api.post(f"/v1/jobs{dry_run}", json=JOB | {"optimizer": optimizer})
+        assert f"'{deleted}' has been deleted" in problem(answer, 422)["detail"]
+    for optimizer in ({"name": deleted}, on_base, tuned):
+        request = REQUEST | {"optimizers": [{"name": "adam", "space": LR}, optimizer | {"label": "mine"}]}
+        (error,) = problem(api.post(f"/v1/comparisons{dry_run}", json=request), 422)["errors"]
+        assert (error["pointer"], error["detail"]) == ("/optimizers/1", f"uploaded code '{deleted}' has been deleted")
 
 
 @pytest.mark.parametrize(
@@ -184,3 +220,20 @@ def test_a_server_may_accept_no_code(api, monkeypatch, mode, missing, runs):
     finally:
         monkeypatch.undo()
         settings.cache_clear()
+
+
+def test_conformance_test_is_repeated_a_few_times_after_trouble_of_the_machine(api, monkeypatch):
+    def run(code, host):
+        raise OSError("no space")
+
+    monkeypatch.setattr(code_check, "_run", run)
+    monkeypatch.setattr(checks, "RETRY", timedelta(0))
+    name = upload(api).json()["name"]
+    troubles = Counter()
+    for _ in range(code_check.MAX_TROUBLES - 1):
+        assert code_check.check_one(None, troubles)
+        assert api.get(f"/v1/code/{name}").json()["checks"] is None
+    assert code_check.check_one(None, troubles)
+    (check,) = api.get(f"/v1/code/{name}").json()["checks"]
+    assert (check["outcome"], check["text"]) == ("fail", "the test was ended 3 times: no space")
+    assert not code_check.check_one(None, troubles)

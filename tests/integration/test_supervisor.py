@@ -111,6 +111,35 @@ def send_notes(pipe):
     while True:
         messages.send(pipe, messages.Note("last words"))
 
+def send_points(pipe, spread):
+    """Send points without end, of one metric or spread over many."""
+    os.setsid()
+    messages.send(pipe, messages.Note("last words"))
+    step = 0
+    while True:
+        step += 1
+        name = f"x{step % 5000}" if spread else "x"
+        steps = list(range(100 * step, 100 * step + 100))
+        messages.send(pipe, messages.Points(step, {name: (steps, [0.5] * 100, [0.1] * 100)}))
+
+def measure(pipe, assignment):
+    """Take a second and a half, whatever the supervisor asks for."""
+    os.setsid()
+    time.sleep(1.5)
+    messages.send(pipe, messages.Measured({"test_accuracy": 0.5}, {"host": "lab"}))
+
+TESTS = {
+    "killed": lambda pipe: os.kill(os.getpid(), 9),
+    "disk": lambda pipe: messages.send(pipe, messages.Failure("child_lost", "Traceback: OSError: no space")),
+    "unable": lambda pipe: messages.send(pipe, messages.Unable("it cannot isolate uploaded code")),
+    "aborted": lambda pipe: os.kill(os.getpid(), 6),
+    "error": lambda pipe: messages.send(pipe, messages.Failure("error", "ValueError: mine")),
+}
+
+def end_test(pipe, task):
+    os.setsid()
+    TESTS[task.code](pipe)
+
 def drip(pipe):
     """Send a byte now and then, which never become a message."""
     os.setsid()
@@ -130,11 +159,14 @@ def save(pipe, path, stays):
 '''
 PROGRAM = """
 import json, logging, os, signal, sys, threading, time
+from dataclasses import replace
 from multiprocessing import forkserver
+from pathlib import Path
 from types import SimpleNamespace
 from uuid import uuid4
 from service.jobs.claims import Claim
-from workers import inbox, supervisor
+from service.specs.summary import Summary
+from workers import code_check, inbox, messages, supervisor
 from workers.__main__ import scrub, start_forkserver
 from workers.process import Process
 from workers.heartbeat import AttemptState
@@ -188,7 +220,52 @@ host = SimpleNamespace(id="w", draining=threading.Event())
 began = time.monotonic()
 supervisor._Monitor(Process(misbehaving.flood), claim, host, state, outcome, None).run()
 endings.append([outcome.stop and outcome.stop.name, time.monotonic() - began])
-print(json.dumps([endings, invalid]))
+
+inbox.MAX_POINTS = supervisor.MAX_POINTS = 5000
+invalid["points"] = ended(misbehaving.send_points, False)
+assignment = messages.Assignment({}, Path(), 1, None, None, Path("own"), 1.0, None)
+uploaded = replace(assignment, code=("some",))
+outcome = supervisor.Outcome(memory_bytes=2**40)
+state = AttemptState(Claim(uuid4(), 1, {}, None, None, 0))
+child = Process(misbehaving.send_points, True)
+supervisor._Monitor(child, state.claim, host, state, outcome, uploaded).run()
+points = sum(len(steps) for batch in state.seal() for steps, _, _ in batch.points.values())
+spread = [outcome.stop and outcome.stop.name, outcome.excess, points]
+
+supervisor.entry = SimpleNamespace(measure_job=misbehaving.measure)
+def measured(*, trained_seconds, is_draining, drain_seconds):
+    # The end of an attempt that is measured when its process has trained for so long.
+    claim = Claim(uuid4(), 1, {}, 10.0, None, 0)
+    times = supervisor.Times(time.monotonic() - trained_seconds)
+    host = SimpleNamespace(id="w", draining=threading.Event())
+    if is_draining:
+        times.drain_until = time.monotonic() + drain_seconds
+        host.draining.set()
+    summary = Summary(reason="completed", steps=5, epochs=1.0, train_seconds=1.0, total_seconds=1.0, parameters=1,
+        metrics={}, best_step=None, target=None)
+    outcome = supervisor.Outcome(memory_bytes=2**40, summary=summary)
+    began = time.monotonic()
+    supervisor._measure(claim, host, AttemptState(claim), outcome, assignment, times)
+    return [outcome.summary and outcome.summary.metrics, outcome.stop and outcome.stop.name, time.monotonic() - began]
+
+measurements = {
+    "usual": measured(trained_seconds=1, is_draining=False, drain_seconds=0),
+    "late": measured(trained_seconds=9.5, is_draining=False, drain_seconds=0),
+    "drained": measured(trained_seconds=1, is_draining=True, drain_seconds=8),
+    "drained late": measured(trained_seconds=1, is_draining=True, drain_seconds=0.5),
+}
+
+code_check.entry = SimpleNamespace(check_code=misbehaving.end_test)
+def tested(kind):
+    # The sentence of a conformance test, and whether it is repeated.
+    host = SimpleNamespace(threads_per_job=1, draining=threading.Event())
+    try:
+        return [code_check._run(kind, host)[0].text, False]
+    except code_check.MachineTrouble as trouble:
+        return [str(trouble), True]
+
+tests = {kind: tested(kind) for kind in misbehaving.TESTS}
+print(json.dumps([endings, invalid, spread, measurements, tests]))
 """
 STALL_SECONDS = 3
 HANGING_STORE = """
@@ -285,6 +362,7 @@ INVALID = {
     "summary": "validation error",
     "long": "too long",
     "notes": "more than 200 notes",
+    "points": "more than 5,000 points of metric 'x'",
 }
 
 
@@ -296,6 +374,36 @@ def test_invalid_message_ends_the_process_with_a_sentence(report, hostile_file, 
     assert text.startswith("the training process sent an invalid message: ")
     assert re.search(INVALID[kind], text), text
     assert not hostile_file.exists(), "the pickle was loaded"
+
+
+def test_points_of_uploaded_code_are_limited_over_all_metrics(report):
+    stop, excess, points = report[2]
+    assert (stop, excess) == ("EXCESS", "it reported more than 5,000 points of metrics")
+    assert points <= 5000
+
+
+def test_measurement_counts_in_the_time_limit(report):
+    assert report[3]["usual"][:2] == [{"test_accuracy": 0.5}, None]
+    summary, stop, seconds = report[3]["late"]
+    assert (summary, stop) == (None, "TIME_LIMIT")
+    assert seconds > 0.5
+
+
+def test_measurement_may_end_while_the_worker_shuts_down(report):
+    assert report[3]["drained"][:2] == [{"test_accuracy": 0.5}, None]
+    summary, stop, seconds = report[3]["drained late"]
+    assert (summary, stop) == (None, "DRAIN"), "the job is queued again"
+    assert seconds < 1.4
+
+
+def test_conformance_test_is_repeated_after_trouble_of_the_machine(report):
+    assert report[4] == {
+        "killed": ["its process was killed from outside", True],
+        "disk": ["Traceback: OSError: no space", True],
+        "unable": ["it cannot isolate uploaded code", True],
+        "aborted": ["ends the process with status -6", False],
+        "error": ["ValueError: mine", False],
+    }
 
 
 def test_memory_limit_covers_all_processes(endings):

@@ -15,7 +15,7 @@ router = APIRouter(prefix="/v1/jobs/{job_id}/artifacts", tags=["jobs"])
 
 @router.get("", response_model=artifacts.Artifacts, summary="List the files of a job")
 def show_all(session: Database, _: Caller, job_id: JobId) -> artifacts.Artifacts:
-    """Checkpoints, curves as CSV, and the JSON documents spec, summary and environment."""
+    """Checkpoints, curves as CSV, the JSON documents spec, summary and environment, and the uploaded code."""
     return artifacts.artifacts(session, job_id)
 
 

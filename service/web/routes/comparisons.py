@@ -9,19 +9,17 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import Field
-from sqlalchemy.orm import Session
 
-from service.code import versions
 from service.comparisons import lifecycle
 from service.comparisons.answers import ComparisonAnswer, ComparisonDryRun, ComparisonSummary
 from service.comparisons.design.requests import ComparisonRequest
 from service.metrics import read
-from service.reports import rendering
+from service.reports import rendering, sources
 from service.specs.bodies import ARCHIVED, ComparisonChanges, Page
 from service.specs.formats import ReportFormat
 from service.storage import idempotency
 from service.storage.database import transaction
-from service.storage.tables import CodeVersion, User
+from service.storage.tables import User
 from service.web.dependencies import (
     Caller,
     ComparisonId,
@@ -139,7 +137,10 @@ class ReportQuery(StrictQuery):
 async def report(
     request: Request, _: PassingCaller, comparison_id: PassingComparisonId, query: Annotated[ReportQuery, Query()]
 ) -> Response:
-    """The result as a file: a self-contained HTML page, a table as CSV or LaTeX, or JSON."""
+    """The result as a file: a self-contained HTML page, a table as CSV or LaTeX, or JSON.
+
+    HTML and LaTeX end with the source of the uploaded code that the runs use.
+    """
     if query.format == "html":
         file = await draw_in_queue(request, lambda: _report(comparison_id, "html"))
     else:
@@ -154,17 +155,8 @@ def _report(comparison_id: UUID, format: ReportFormat) -> rendering.Report:
         answer = lifecycle.answer(session, lifecycle.get(session, comparison_id))
         is_page = format == "html"  # other formats contain no curves, which are large
         curves = read.curves(session, rendering.job_ids(answer), rendering.curve_names(answer)) if is_page else {}
-        sources = _sources(session, answer) if is_page else []
-    return rendering.render(format, answer, curves, sources)
-
-
-def _sources(session: Session, answer: ComparisonAnswer) -> list[rendering.Source]:
-    """The uploaded code that the optimizers of a comparison use, in the order of their names."""
-    rows: dict[str, CodeVersion] = {}
-    for planned in answer.plan.optimizers:
-        optimizer = {"name": planned["name"], "params": (planned.get("trials") or [{}])[0]}
-        rows |= {row.version: row for row in versions.used_by(session, optimizer)}
-    return [rendering.Source(name, row.sha256, row.file, row.source) for name, row in sorted(rows.items())]
+        files = sources.used_by(session, answer) if format in ("html", "latex") else ()
+    return rendering.render(format, answer, curves, files)
 
 
 @router.post(

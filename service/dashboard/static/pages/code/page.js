@@ -5,7 +5,7 @@ import { errorText } from "../../components/states.js";
 import { toast } from "../../components/toast.js";
 import { get, remove } from "../../lib/api.js";
 import { fill, h, opensElsewhere } from "../../lib/dom.js";
-import { codeList, codeView } from "./view.js";
+import { checksTable, codeList, codeView } from "./view.js";
 import { UploadForm } from "./upload_form.js";
 
 const UNTESTED_MILLISECONDS = 3000; // until the results of the conformance test are looked for again
@@ -21,6 +21,7 @@ export async function mount(root, { user, query, keepQuery, signal }) {
 class CodePage {
   #list = h("div", { class: "part" });
   #detail = h("div");
+  #checks = h("div"); // the results of the conformance test in it
   #shown = null; // name of the version in detail
 
   constructor({ support, user, keepQuery, signal }) {
@@ -60,27 +61,46 @@ class CodePage {
     this.keepQuery({ show: name });
     fill(this.#detail, section(name, "Loading \u2026"));
     try {
-      const path = name.split("/").map(encodeURIComponent).join("/");
-      const code = await get(`/v1/code/${path}`, {}, this.signal);
+      const code = await this.#get(name);
       const { data } = await get("/v1/code", { owner: code.owner, name: moduleName(code.name) }, this.signal);
       if (this.#shown !== name) return;
       fill(this.#detail, this.#view(code, data));
-      if (code.checks === null) this.timer = setTimeout(() => this.#refresh(name), UNTESTED_MILLISECONDS);
+      this.#showChecks(name, code);
     } catch (error) {
-      if (error.name === "AbortError" || this.#shown !== name) return;
-      fill(this.#detail, section(name, errorText(error.message)));
+      this.#showError(name, error);
     }
   }
 
-  /** Show the version again if it is still shown. */
+  #get(name) {
+    return get(`/v1/code/${name.split("/").map(encodeURIComponent).join("/")}`, {}, this.signal);
+  }
+
+  /** Show the results of the test, now or when it has run. Nothing else is drawn again: the source stays open. */
+  #showChecks(name, code) {
+    fill(this.#checks, checksTable(code.checks));
+    clearTimeout(this.timer);
+    if (code.checks === null) this.timer = setTimeout(() => this.#refresh(name), UNTESTED_MILLISECONDS);
+  }
+
   async #refresh(name) {
-    if (this.#shown === name && !this.signal.aborted) await this.show(name);
+    if (this.#shown !== name || this.signal.aborted) return;
+    try {
+      const code = await this.#get(name);
+      if (this.#shown === name) this.#showChecks(name, code);
+    } catch (error) {
+      this.#showError(name, error);
+    }
+  }
+
+  #showError(name, error) {
+    if (error.name === "AbortError" || this.#shown !== name) return;
+    fill(this.#detail, section(name, errorText(error.message)));
   }
 
   #view(code, versions) {
     const mayDelete = this.user.is_admin || this.user.user === code.owner;
     const older = versions.find((version) => version.created_at < code.created_at);
-    return codeView(code, {
+    return codeView(code, this.#checks, {
       onDelete: mayDelete && (() => this.#delete(code)),
       onCompare: older && (() => this.#compare(older.name, code.name)),
     });

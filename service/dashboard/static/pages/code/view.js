@@ -29,8 +29,11 @@ export function codeList(versions, onShow) {
   });
 }
 
-/** `onDelete` is false for users who may not delete it, `onCompare` without an older version. */
-export function codeView(code, { onDelete, onCompare }) {
+/**
+ * A version with the element of its test's results. `onDelete` is false for users who may not delete it, `onCompare`
+ * without an older version.
+ */
+export function codeView(code, checks, { onDelete, onCompare }) {
   const diff = h("div");
   const name = code.name.split("@")[0];
   const trainOnIt = { optimizer: code.name };
@@ -46,7 +49,7 @@ export function codeView(code, { onDelete, onCompare }) {
       ["name of the newest version", name],
     ]),
     h("h3", {}, "Conformance test"),
-    checksTable(code.checks),
+    checks,
     h("h3", {}, "Parameters"),
     parameterTable(code),
     folded("Source", highlighted(code.source)),
@@ -67,7 +70,8 @@ const CHIPS = { pass: "succeeded", warning: "queued", fail: "failed" };
 
 const outcomeChip = (outcome) => statusChip(CHIPS[outcome], undefined, outcome);
 
-function checksTable(checks) {
+/** The results of the conformance test; null until it has run. */
+export function checksTable(checks) {
   if (checks === null) return note("A worker runs it after the upload, which takes some seconds.");
   return table({
     label: "Conformance test",

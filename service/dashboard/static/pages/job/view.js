@@ -115,7 +115,7 @@ function fileTable(id, artifacts) {
   return table({
     label: "Files",
     columns: [
-      { title: "File", kind: "head", cell: (file) => file.name },
+      { title: "File", kind: "head", cell: (file) => (file.version ? `${file.name}: ${file.version}` : file.name) },
       { title: "Size", cell: (file) => file.size_bytes !== null && bytes(file.size_bytes) },
       { title: "Created", cell: (file) => file.created_at && ago(file.created_at) },
       {
