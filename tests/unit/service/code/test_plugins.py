@@ -6,27 +6,22 @@ import pytest
 
 from service.code import plugins
 from service.specs.catalog import uploaded
+from tests import plugin_packages
 
 MODULE = "from torch.optim import SGD\n\nclass Mine(SGD):\n    def __init__(self, params, lr: float = 0.1): ...\n"
-METADATA = "Metadata-Version: 2.1\nName: {}\nVersion: 1.2\nProject-URL: Homepage, https://lab.example\n"
 
 
 @pytest.fixture
 def install(tmp_path, monkeypatch):
-    """A function that writes a distribution with these entry points and files, and returns its folder."""
+    """A function that installs a distribution with these entry points and files, and returns the folder."""
     monkeypatch.syspath_prepend(tmp_path)
 
     def install(entry_points, files, distribution="lab"):
-        facts = {"METADATA": METADATA.format(distribution), "entry_points.txt": f"[{plugins.GROUP}]\n{entry_points}\n"}
-        facts = {f"{distribution}-1.2.dist-info/{name}": content for name, content in facts.items()}
-        for name, content in (facts | files).items():
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name).write_text(content)
-        plugins.plugins.cache_clear()
+        plugin_packages.install(tmp_path, entry_points, files, distribution)
         return tmp_path
 
     yield install
-    plugins.plugins.cache_clear()
+    plugin_packages.restart()
     for name in [name for name in sys.modules if name.startswith("a_lab")]:
         del sys.modules[name]
 
