@@ -34,15 +34,15 @@ def catalog(listed: Catalog) -> Table:
 
 def models(listed: ModelLibraryDetail) -> Table:
     """One row per model of a library, with its size, or with the reason if it cannot be used."""
-    table = plain("name", "title", "parameters", "smallest images")
-    table.columns[0].min_width = max(len(entry.name) for entry in listed.models)
+    table = plain("name", "parameters", "smallest images", "title")
+    for column, width in zip(table.columns, (max(len(entry.name) for entry in listed.models), 10, 15), strict=False):
+        column.min_width = width
     for entry in listed.models:
-        facts = (
-            (millions(entry.parameters), f"{entry.smallest_side} px")
-            if entry.refusal is None
-            else ("", f"refused: {entry.refusal}")
-        )
-        table.add_row(entry.name, Text(entry.title), *map(Text, facts))
+        if entry.refusal is None:
+            facts = (millions(entry.parameters), f"{entry.smallest_side} px", entry.title)
+        else:
+            facts = ("", "", f"refused: {entry.refusal}")
+        table.add_row(entry.name, *map(Text, facts))
     return table
 
 

@@ -154,7 +154,7 @@ def _declaration(name: str, entry_point: EntryPoint) -> Declaration:
         )
     file, modules = _files(package, entry_point.module.partition(".")[2])
     source = Source(file.name, file.read_text(encoding="utf-8-sig"), is_trusted=True)
-    declared = source.declare(f"{name}@{_version(modules)}", entry_point.attr)
+    declared = source.declare(f"{name}@{_version(entry_point, modules)}", entry_point.attr)
     remark = f"is a plug-in of {_distribution(entry_point)}, and runs with all rights of the worker"
     return declared.model_copy(update={"remarks": (remark,)})
 
@@ -181,9 +181,13 @@ def _files(package: str, module: str) -> tuple[Path, Mapping[str, Path]]:
     raise _invalid(f"the package {package} has no source file of the module {module or package}")
 
 
-def _version(modules: Mapping[str, Path]) -> str:
-    """The first digits of a hash of the modules, whose change can change results."""
-    digest = hashlib.sha256()
+def _version(entry_point: EntryPoint, modules: Mapping[str, Path]) -> str:
+    """The first digits of a hash of all whose change can change results.
+
+    These are the modules, the class or function that the entry point names, and the version of the distribution, which
+    stands for what is not in modules, such as compiled code.
+    """
+    digest = hashlib.sha256(f"{_distribution(entry_point)} {entry_point.value}\n".encode())
     for name, file in sorted(modules.items()):
         digest.update(f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()[:8]

@@ -31,7 +31,7 @@ from service.validation import field_errors
 MAX_BYTES = 2**18
 """Maximum size of a file."""
 
-PACKAGES = ("torch", "torchvision", "numpy", "pytorch_optimizer", "schedulefree", "sklearn", "scipy", "ko")
+PACKAGES = ("torch", "torchvision", "numpy", "pytorch_optimizer", "schedulefree", "heavyball", "sklearn", "scipy", "ko")
 """Packages that uploaded code may import, beside Python's standard library."""
 
 ROOT = "torch.optim.Optimizer"
@@ -190,8 +190,8 @@ class _Module:
 
         def is_optimizer(name: str, seen: frozenset[str] = frozenset()) -> bool:
             if name not in defined or name in seen:
-                of_library = name.startswith(("torch.optim.", "pytorch_optimizer.", "schedulefree."))
-                return name == ROOT or of_library or self._may_be_optimizer(name)
+                libraries = ("torch.optim.", "pytorch_optimizer.", "schedulefree.", "heavyball.")
+                return name == ROOT or name.startswith(libraries) or self._may_be_optimizer(name)
             return any(is_optimizer(self._full_name(base), seen | {name}) for base in defined[name].bases)
 
         return {name: node for name, node in defined.items() if is_optimizer(name)}

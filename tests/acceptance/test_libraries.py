@@ -20,6 +20,7 @@ SAMPLE = [
     "pytorch_optimizer/soap",
     "schedulefree/adamwschedulefree",
     "schedulefree/sgdschedulefree",
+    "heavyball/laprop",
 ]
 JOB = {
     "dataset": "digits",
@@ -48,7 +49,7 @@ def test_optimizers_train_the_digits(api, worker):
         curves = lab.metrics(job["id"])
         assert max(curves["update_norm"]["values"]) > 0, f"{name} changes no weight"
         assert job["summary"]["metrics"]["test_accuracy"] is not None
-    assert len(names) >= (120 if IS_FULL else len(SAMPLE))
+    assert len(names) >= (150 if IS_FULL else len(SAMPLE))
 
 
 @pytest.mark.parametrize("name", ["timm/test_resnet", "torchvision/shufflenet_v2_x0_5"])

@@ -73,6 +73,25 @@ def test_variation_keeps_empty_lists_tags_and_limits(visitor: Visitor, stage: St
     assert {name: body[name] for name in limits} == limits
 
 
+class TestModelsOfLibraries:
+    def test_job_form_shows_how_a_model_is_fitted(self, visitor: Visitor) -> None:
+        page = open_form(visitor, "jobs", **JOB)
+        model = page.get_by_label("Model", exact=True)
+        model.select_option("timm/resnet18")
+        expect(page.get_by_text("11,689,512 parameters for 1,000 classes; images from 1 pixel")).to_be_visible()
+        expect(page.get_by_text("Stem fitted to the data: conv1: 1 channel instead of 3.")).to_be_visible()
+        assert request(page)["model"] == "timm/resnet18"
+        visitor.allow_status(422, "/v1/jobs")
+        model.select_option("torchvision/alexnet")
+        expect(model).to_have_accessible_description(re.compile("takes images of at least 63 x 63 pixels"))
+
+    def test_comparison_form_offers_them_for_images(self, visitor: Visitor) -> None:
+        page = open_form(visitor, "comparisons")
+        model = page.get_by_label("Model", exact=True)
+        model.select_option("torchvision/resnet18")
+        until(lambda: "torchvision/resnet18" in json.dumps(request(page)))
+
+
 class TestOptimizersOfLibraries:
     def test_offers_parameters_and_tunes_them(self, visitor: Visitor) -> None:
         visitor.allow_status(422, "/v1/comparisons")  # incomplete input is invalid

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+import heavyball
 import pytorch_optimizer
 import schedulefree
 import torch
@@ -15,6 +16,9 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from service.specs.catalog.declaration import BASE_PARAMETERS, Declaration
 from workers.training.groups import muon_groups
 
+# Compiling each optimizer's step takes minutes on a CPU, at the start of each job.
+heavyball.utils.compile_mode = None
+
 BASES: dict[str, Callable[..., Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
 """Optimizers that others can wrap."""
 
@@ -22,6 +26,7 @@ MODULES: dict[str, ModuleType] = {
     "torch": torch.optim,
     "pytorch_optimizer": pytorch_optimizer,
     "schedulefree": schedulefree,
+    "heavyball": heavyball,
 }
 """Library -> module that has its optimizers."""
 

@@ -34,6 +34,7 @@ SOURCES = {
     "torch": ("BSD-3-Clause", "https://pytorch.org"),
     "pytorch_optimizer": ("Apache-2.0", "https://github.com/kozistr/pytorch_optimizer"),
     "schedulefree": ("Apache-2.0", "https://github.com/facebookresearch/schedule_free"),
+    "heavyball": ("BSD-2-Clause", "https://github.com/HomebrewML/HeavyBall"),
 }
 """Library -> its licence, which the metadata states differently or not at all, and its page."""
 

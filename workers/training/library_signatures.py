@@ -14,16 +14,24 @@ from torch.optim import Optimizer
 from service.specs.catalog.declaration import BASE_PARAMETERS, Declaration, Parameter
 from service.specs.docstrings import first_sentence, parameter_texts
 
-TECHNICAL = {"foreach", "fused", "capturable", "differentiable", "maximize", "seed", "process_group"}
+TECHNICAL = {
+    *("foreach", "fused", "capturable", "differentiable", "maximize", "seed", "process_group"),
+    *("multi_tensor", "store_triu_as_line"),
+}
 """Parameters that are left at their defaults: they change speed, not results, or train in the wrong direction."""
 
 _MATRICES = "it accepts matrices only; muon and pytorch_optimizer/muon train the rest with AdamW"
+_BASE = "it is the base of others, without a method of its own"
 _IN_BACKWARD = "it changes the weights during the backward pass"
 _GROUPS = "it needs {} in its parameter groups, which a job cannot give; without them it is {}"
 _REFERENCE = "it is the reference implementation of the class without `reference` in its name, and prints at each test"
 REFUSED = {
     "torch/muon": _MATRICES,
     "torch/sparseadam": "it accepts sparse gradients only",
+    "heavyball/psgdbase": _BASE,
+    "heavyball/samwrapper": "it wraps an optimizer that exists already; pytorch_optimizer/sam is the same method",
+    "heavyball/soapbase": _BASE,
+    "heavyball/splitopt": "it needs an optimizer for each of its parameter groups, which a job cannot give",
     "pytorch_optimizer/adalomo": _IN_BACKWARD,
     "pytorch_optimizer/adamc": _GROUPS.format("the normalization layers", "AdamW"),
     "pytorch_optimizer/adamwsn": _GROUPS.format("`sn`", "AdamW"),
@@ -46,6 +54,9 @@ REFUSED = {
 
 OPTIONS = {("torch/lbfgs", "line_search_fn"): ("strong_wolfe",)}
 """Values of parameters that are strings, where the source does not list them."""
+
+FRACTIONS = {"weight_decay"}
+"""Parameters that are numbers, where the default 0 reads as an integer."""
 
 WRAPPED = ("optimizer", "base")
 """Names of the first argument of optimizers that wrap another one."""
@@ -116,7 +127,9 @@ def _parameter(
         return Parameter(**common, type="numbers", default=[float(value) for value in default])
     if isinstance(default, float) and not math.isfinite(default):
         return None
-    if isinstance(default, float) or float in kinds:
+    if not isinstance(default, int | float | None):  # an object that stands for a default
+        return None
+    if isinstance(default, float) or float in kinds or argument.name in FRACTIONS:
         return Parameter(**common, type="number", default=None if default is None else float(default))
     if isinstance(default, int) or int in kinds:
         return Parameter(**common, type="integer", default=default)

@@ -243,12 +243,16 @@ def _modules_of(shapes: dict[str, tuple[int, ...]], others: dict[str, tuple[int,
 
 
 def _title(name: str) -> str:
-    """The first sentence of the builder's docstring without its links, or the name."""
+    """The first sentence of the builder's docstring without addresses; the name if there is none."""
     library, _, short = name.partition("/")
     builder: Any = timm.model_entrypoint(short) if library == "timm" else torchvision_models.get_model_builder(short)
-    text = re.sub(r"`([^`<]*?)\s*<[^>]*>`_*", r"\1", (builder.__doc__ or "").strip().split("\n\n")[0])
-    sentence = " ".join(first_sentence(text.replace("\n", " ")).split())
-    return re.sub(r"^(Constructs|Constructor for|Build[s]?) (an?|the)? ?", "", sentence)[:120] or short
+    text = (builder.__doc__ or "").strip().split("\n\n")[0].replace("\n", " ")
+    text = re.sub(r"`([^`<]*?)\s*<[^>]*>`_*", r"\1", text)  # links
+    sentence = " ".join(first_sentence(text).split())
+    sentence = re.sub(r"^(Constructs|Constructor for|Builds?) (an? |the )?", "", sentence)
+    sentence = re.sub(r"( from (the )?(original )?paper)? ?[(-]*\s?https?://[^\s)]+\)?", "", sentence)
+    sentence = re.sub(r" (model )?(architecture )?from (the )?(.+?)( paper)?$", r" (\4)", sentence)
+    return re.sub(r"( from|[ ._]+)+$", "", sentence)[:160] or short
 
 
 def catalog(declare: Callable[[str], LibraryModel] = declare) -> list[ModelLibrary]:

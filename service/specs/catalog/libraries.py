@@ -16,7 +16,7 @@ from service.specs.text import closest
 
 FILE = Path(__file__).with_name("library_optimizers.json")
 
-LIBRARIES = ("torch", "pytorch_optimizer", "schedulefree")
+LIBRARIES = ("torch", "pytorch_optimizer", "schedulefree", "heavyball")
 """First part of the names."""
 
 

@@ -6,7 +6,7 @@ import { counted } from "../lib/format.js";
 const NO_PARAMS = { properties: {} };
 
 const describe = ({ title, parameters, smallest_side }) =>
-  `${title}. ${counted(parameters, "parameter")} for 1,000 classes; images from ${smallest_side} pixels.`;
+  `${title}. ${counted(parameters, "parameter")} for 1,000 classes; images from ${counted(smallest_side, "pixel")}.`;
 
 /** The catalog for forms: with the models of libraries, which it does not list because they are many. */
 export async function catalogOfForms(signal) {

@@ -45,6 +45,28 @@ def test_a_plugin_has_the_version_of_its_modules_and_the_facts_of_its_distributi
     assert plugins.why_missing("ada/mine") is None
 
 
+def test_what_can_change_results_changes_the_version(install, tmp_path):
+    files = {"a_lab/__init__.py": "", "a_lab/mine.py": MODULE + MODULE.replace("Mine", "Other"), "a_lab/step.py": ""}
+    metadata = tmp_path / "lab-1.2.dist-info" / "METADATA"
+
+    def version():
+        return plugins.plugins()["a_lab/mine"].declaration.name
+
+    install("mine = a_lab.mine:Mine", files)
+    versions = [version()]
+    install("mine = a_lab.mine:Other", files)
+    versions.append(version())
+    metadata.write_text(metadata.read_text().replace("1.2", "1.3"))
+    plugin_packages.restart()
+    versions.append(version())
+    (tmp_path / "a_lab" / "step.py").write_text("x = 1")
+    plugin_packages.restart()
+    versions.append(version())
+    install("mine = a_lab.mine:Mine", files)
+    assert version() == versions[0]
+    assert len({*versions}) == 4
+
+
 @pytest.mark.parametrize(
     ("entry_point", "name", "reason"),
     [
