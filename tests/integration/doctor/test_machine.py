@@ -8,37 +8,28 @@ import sys
 
 import pytest
 
-from service.code import plugins
 from service.jobs import memory
 from service.operations.doctor import machine
+from tests import plugin_packages
 from tests.integration.doctor.examination import examine, finds, is_ok
 
 
 class TestPlugins:
-    @pytest.fixture(autouse=True)
-    def installed(self, tmp_path, monkeypatch):
-        """A package with two plug-ins, one of which defines no optimizer."""
-        facts, package = tmp_path / "lab-1.2.dist-info", tmp_path / "d_lab"
-        facts.mkdir()
-        package.mkdir()
-        (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: lab\nVersion: 1.2\n")
-        (facts / "entry_points.txt").write_text(
-            f"[{plugins.GROUP}]\ngood = d_lab.good:Good\nempty = d_lab.empty:Empty\n"
-        )
-        (package / "__init__.py").write_text("raise SystemExit  # is not imported")
-        (package / "good.py").write_text(
+    def test_those_that_cannot_be_used_are_named_with_the_reason(self, schema, tmp_path, monkeypatch):
+        module = (
             "from torch.optim import SGD\n\nclass Good(SGD):\n    def __init__(self, params, lr: float = 0.1): ...\n"
         )
-        (package / "empty.py").touch()
-        monkeypatch.syspath_prepend(tmp_path)
-        plugins.plugins.cache_clear()
-        yield
-        monkeypatch.undo()
-        plugins.plugins.cache_clear()
-
-    def test_those_that_cannot_be_used_are_named_with_the_reason(self, schema):
-        assert finds("plug-ins", "error", "d_lab/empty of lab 1.2 cannot be used", "defines no optimizer")
-        assert any("installed: d_lab/good@" in text for level, text in examine("plug-ins") if level == "ok")
+        files = {"__init__.py": "raise SystemExit  # is not imported", "good.py": module, "empty.py": ""}
+        with monkeypatch.context() as patch:
+            patch.syspath_prepend(tmp_path)
+            plugin_packages.install(
+                tmp_path,
+                "good = d_lab.good:Good\nempty = d_lab.empty:Empty",
+                {f"d_lab/{name}": text for name, text in files.items()},
+            )
+            assert finds("plug-ins", "error", "d_lab/empty of lab 1.2 cannot be used", "defines no optimizer")
+            assert any("installed: d_lab/good@" in text for level, text in examine("plug-ins") if level == "ok")
+        plugin_packages.restart()
 
 
 class TestSettings:
