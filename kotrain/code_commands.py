@@ -43,12 +43,15 @@ def add(
 
 @app.command()
 def test(
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="A Python file with an optimizer.")
+    code: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", help="A Python file with an optimizer, or a plug-in of this machine, such as our_lab/mine."
+        ),
     ],
 ) -> int:
-    """Run the conformance test on this machine, without a server. The file is executed with your rights."""
-    return subprocess.run([sys.executable, "-m", "workers.training.code_test", str(file)], check=False).returncode
+    """Run the conformance test on this machine, without a server. The code is executed with your rights."""
+    return subprocess.run([sys.executable, "-m", "workers.training.code_test", code], check=False).returncode
 
 
 @app.command(name="list")

@@ -25,20 +25,13 @@ class CodeUnavailable(Exception):
 def code_of(claim: Claim, give_up: Callable[[], bool]) -> tuple[messages.Code, ...] | None:
     """The versions that a job uses; None if `give_up` returns true while the database is down.
 
-    Raises CodeUnavailable if one has been deleted, or if this worker runs no uploaded code.
+    Raises CodeUnavailable if one has been deleted, if this worker has another version of a plug-in, or if it runs no
+    uploaded code.
     """
     optimizer = claim.spec["optimizer"]
-    for name in versions.all_names_in(optimizer):
-        if plugins.is_plugin(name) and plugins.find(name) is None:
-            installed = plugins.plugins()[name.partition("@")[0]].declaration.name
-            raise CodeUnavailable(invalid=f"the plug-in {name} is not installed on this worker, which has {installed}")
     names = versions.names_in(optimizer)
     if not names:
         return ()
-    if settings().uploaded_code == "off":
-        raise CodeUnavailable(unable="this worker runs no uploaded code (KOTRAIN_UPLOADED_CODE is off)")
-    if settings().uploaded_code == "confined" and (why := isolation.missing()) is not None:
-        raise CodeUnavailable(unable=f"this worker cannot isolate uploaded code: {why}")
     rows = retry_while_database_is_down(lambda session: versions.used_by(session, optimizer), give_up)
     if rows is None:
         return None
@@ -46,8 +39,13 @@ def code_of(claim: Claim, give_up: Callable[[], bool]) -> tuple[messages.Code, .
     deleted = [name for name in names if name not in stored]
     if deleted:
         raise CodeUnavailable(
-            invalid=f"'{deleted[0]}' has been deleted, or is a plug-in that is not installed on this worker"
+            invalid=f"this worker cannot run '{deleted[0]}': "
+            + (plugins.why_missing(deleted[0]) or "it has been deleted, or is a plug-in that is not installed here")
         )
+    if settings().uploaded_code == "off":
+        raise CodeUnavailable(unable="this worker runs no uploaded code (KOTRAIN_UPLOADED_CODE is off)")
+    if settings().uploaded_code == "confined" and (why := isolation.missing()) is not None:
+        raise CodeUnavailable(unable=f"this worker cannot isolate uploaded code: {why}")
     return tuple(
         messages.Code(
             Declaration.model_validate(row.declaration | {"is_resumable": checks.resumes(row)}), row.file, row.source

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -17,11 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from service.code.source import Source
-from service.errors import KotrainError
+from service.errors import Invalid, KotrainError
 from service.specs.catalog import uploaded
 from service.specs.catalog.declaration import Declaration
+from service.specs.catalog.libraries import LIBRARIES
+from service.specs.catalog.model_libraries import MODEL_LIBRARIES
+from service.specs.patterns import CODE_NAME, CODE_OWNER, WORDS
+from service.specs.text import unknown_name
 
 GROUP = "kotrain.optimizers"
+
+RESERVED = frozenset({*LIBRARIES, *MODEL_LIBRARIES, "images", "tables", "texts"})
+"""First parts of names that mean neither a plug-in nor a user's code."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +53,25 @@ class Plugin:
         found = [value for field in fields for value in distribution.metadata.get_all(field) or ()]
         return found[0] if found else ""
 
+    @property
+    def url(self) -> str:
+        """The first address in the metadata of its distribution; empty for none."""
+        return self.fact("Home-page") or self.fact("Project-URL").rpartition(",")[2].strip()
+
 
 @cache
 def plugins() -> dict[str, Plugin]:
     """Name without a version -> plug-in, in the order of the names."""
-    found = (_read(entry_point) for entry_point in entry_points(group=GROUP))
-    return {plugin.name: plugin for plugin in sorted(found, key=lambda plugin: plugin.name)}
+    found: dict[str, Plugin] = {}
+    for entry_point in entry_points(group=GROUP):
+        plugin = _read(entry_point)
+        if plugin.name in found:
+            names = " and ".join(
+                sorted({_distribution(plugin.entry_point), _distribution(found[plugin.name].entry_point)})
+            )
+            plugin = _refused(plugin.name, entry_point, f"it is defined more than once, by {names}")
+        found[plugin.name] = plugin
+    return dict(sorted(found.items()))
 
 
 def find(name: str) -> Declaration | None:
@@ -60,21 +80,41 @@ def find(name: str) -> Declaration | None:
     return None if plugin is None or ("@" in name and name != plugin.declaration.name) else plugin.declaration
 
 
-def is_plugin(name: str) -> bool:
-    """Whether a plug-in of this name is installed, in any version."""
-    return name.partition("@")[0] in plugins()
-
-
 def packages() -> frozenset[str]:
     """The packages that have plug-ins."""
     return frozenset(plugin.package for plugin in plugins().values())
 
 
+def why_missing(name: str) -> str | None:
+    """Why `find` returns None for a name whose package has plug-ins; None for other names."""
+    package = name.partition("/")[0]
+    if package not in packages():
+        return None
+    plugin = plugins().get(name.partition("@")[0])
+    if plugin is None:
+        members = [other for other, member in plugins().items() if member.package == package]
+        return unknown_name("plug-in", name, members)
+    return f"the plug-in {name[:64]} is not installed here, but {plugin.declaration.name}"
+
+
+def why_reserved(owner: str) -> str | None:
+    """Why names that begin with `owner` do not mean code that a user of this name uploads; None if they do."""
+    if owner in RESERVED:
+        return f"names that begin with {owner}/ mean something else"
+    return f"{owner} is a package of plug-ins on this server" if owner in packages() else None
+
+
 def load(name: str) -> Callable[..., Any]:
-    """The class of a plug-in, or its function `make`; imports the package."""
+    """The class of a plug-in, or its function `make`; imports the package.
+
+    Raises ValueError if its modules are no longer those of this version.
+    """
     plugin = plugins()[name.partition("@")[0]]
     module = import_module(plugin.entry_point.module)
-    loaded: Callable[..., Any] = getattr(module, plugin.entry_point.attr)
+    loaded: Callable[..., Any] = getattr(module, plugin.declaration.class_name)
+    # After the import: modules that change before it are noticed, too.
+    if (found := _read(plugin.entry_point).declaration.name) != plugin.declaration.name:
+        raise ValueError(f"the plug-in {plugin.declaration.name} has become {found} while it was imported")
     return loaded
 
 
@@ -82,48 +122,75 @@ def load(name: str) -> Callable[..., Any]:
 
 
 def _read(entry_point: EntryPoint) -> Plugin:
-    package, _, rest = entry_point.module.partition(".")
-    name = f"{package}/{entry_point.name}"
+    name = f"{entry_point.value.partition(':')[0].partition('.')[0].strip()}/{entry_point.name}"
     try:
-        file, modules = _files(package, rest)
-        declared = Source(file.name, file.read_text(encoding="utf-8-sig"), is_trusted=True).declare(
-            f"{name}@{_version(modules)}", entry_point.attr
-        )
-        problem = (
-            None if uploaded.is_uploaded(declared.name) else "its name is not PACKAGE/NAME with lower-case letters"
-        )
-    except (OSError, UnicodeDecodeError, ImportError, ValueError) as error:
-        declared, problem = _unreadable(name, entry_point), f"its source cannot be read: {error}"
+        return Plugin(name, _declaration(name, entry_point), entry_point)
     except KotrainError as error:
-        declared, problem = _unreadable(name, entry_point), error.detail
-    # The administrator, who trusts it, has tried it with `kotrain code test`.
-    return Plugin(name, declared.model_copy(update={"refusal": problem, "is_resumable": True}), entry_point)
+        return _refused(name, entry_point, error.detail)
+    except Exception as error:  # a package that is broken in an unforeseen way must not stop the server
+        return _refused(name, entry_point, f"its source cannot be read: {type(error).__name__}: {error}")
 
 
-def _unreadable(name: str, entry_point: EntryPoint) -> Declaration:
-    return Declaration(name=name, class_name=entry_point.attr or "none", title=entry_point.value)
+def _refused(name: str, entry_point: EntryPoint, reason: str) -> Plugin:
+    declared = Declaration(name=name, class_name="none", title=entry_point.value, refusal=reason)
+    return Plugin(name, declared, entry_point)
 
 
-def _files(package: str, module: str) -> tuple[Path, list[Path]]:
-    """The file of a module of a package, and all modules of the package. Imports nothing."""
+def _distribution(entry_point: EntryPoint) -> str:
+    """Name and version of the distribution that has an entry point."""
+    assert entry_point.dist is not None, "entry points are read from distributions"
+    return f"{entry_point.dist.name} {entry_point.dist.version}"
+
+
+def _declaration(name: str, entry_point: EntryPoint) -> Declaration:
+    """The declaration in the source. Raises Invalid or OSError."""
+    package = name.partition("/")[0]
+    if package in RESERVED:
+        raise _invalid(f"the package cannot be named {package}, because names that begin with it mean something else")
+    if not uploaded.is_uploaded(name):
+        raise _invalid(
+            f"the name of the package must be 1 to 24 letters, digits and ._- ({CODE_OWNER}); that of the entry point "
+            f"{WORDS[f'^{CODE_NAME}$']}"
+        )
+    file, modules = _files(package, entry_point.module.partition(".")[2])
+    source = Source(file.name, file.read_text(encoding="utf-8-sig"), is_trusted=True)
+    declared = source.declare(f"{name}@{_version(entry_point, modules)}", entry_point.attr)
+    remark = f"is a plug-in of {_distribution(entry_point)}, and runs with all rights of the worker"
+    return declared.model_copy(update={"remarks": (remark,)})
+
+
+def _invalid(problem: str) -> Invalid:
+    return Invalid.field("", problem)
+
+
+def _files(package: str, module: str) -> tuple[Path, Mapping[str, Path]]:
+    """The file of a module of a package, and all modules of the package by their path in it. Imports nothing."""
     spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
-        raise ImportError(f"there is no package {package}")
-    origin = Path(spec.origin)
-    if not spec.submodule_search_locations:  # a single module
-        return origin, [origin]
-    root = origin.parent
-    path = root.joinpath(*module.split(".")) if module else root
-    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    return file, sorted(root.rglob("*.py"))
+    if spec is None:
+        raise _invalid(f"the package {package} is not installed")
+    folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
+    if not folders and not module and spec.origin is not None:  # a single module
+        return Path(spec.origin), {package: Path(spec.origin)}
+    for folder in folders:
+        path = folder.joinpath(*module.split(".")) if module else folder
+        for file in (path / "__init__.py", path.with_suffix(".py")):
+            if file.is_file():
+                return file, {
+                    other.relative_to(root).as_posix(): other for root in folders for other in root.rglob("*.py")
+                }
+    raise _invalid(f"the package {package} has no source file of the module {module or package}")
 
 
-def _version(modules: Iterable[Path]) -> str:
-    """The first digits of a hash of the modules, whose change can change results."""
-    digest = hashlib.sha256()
-    for module in modules:
-        digest.update(hashlib.sha256(module.read_bytes()).digest())
+def _version(entry_point: EntryPoint, modules: Mapping[str, Path]) -> str:
+    """The first digits of a hash of all whose change can change results.
+
+    These are the modules, the class or function that the entry point names, and the version of the distribution, which
+    stands for what is not in modules, such as compiled code.
+    """
+    digest = hashlib.sha256(f"{_distribution(entry_point)} {entry_point.value}\n".encode())
+    for name, file in sorted(modules.items()):
+        digest.update(f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()[:8]
 
 
-uploaded.provide(find)  # processes without a database know plug-ins, too
+uploaded.provide(find, why_missing)  # processes without a database know plug-ins, too

@@ -51,7 +51,7 @@ class Source:
     """Its name, for messages."""
     text: str
     is_trusted: bool = False
-    """Whether it may import what is installed, also modules beside it: that of a plug-in."""
+    """Whether it is that of a plug-in: it may import what is installed and modules beside it, and derive from them."""
 
     @classmethod
     def from_bytes(cls, file: str, content: bytes) -> Source:
@@ -139,8 +139,9 @@ class _Module:
                 if node.level and not self._is_trusted:
                     raise self._invalid("imports from its own package, but a single file has none", node)
                 modules = [node.module or ""]
+                source = f"{'.' * node.level}{node.module or ''}"
                 for alias in node.names:
-                    yield alias.asname or alias.name, f"{node.module}.{alias.name}"
+                    yield alias.asname or alias.name, f"{source}{'.' if node.module else ''}{alias.name}"
             else:
                 continue
             for module in modules:
@@ -189,12 +190,16 @@ class _Module:
 
         def is_optimizer(name: str, seen: frozenset[str] = frozenset()) -> bool:
             if name not in defined or name in seen:
-                return name == ROOT or name.startswith(
-                    ("torch.optim.", "pytorch_optimizer.", "schedulefree.", "heavyball.")
-                )
+                libraries = ("torch.optim.", "pytorch_optimizer.", "schedulefree.", "heavyball.")
+                return name == ROOT or name.startswith(libraries) or self._may_be_optimizer(name)
             return any(is_optimizer(self._full_name(base), seen | {name}) for base in defined[name].bases)
 
         return {name: node for name, node in defined.items() if is_optimizer(name)}
+
+    def _may_be_optimizer(self, name: str) -> bool:
+        """Whether a trusted file imports `name` from another module than those that are known to have no optimizers."""
+        is_imported = any(f"{name}.".startswith(f"{full}.") for full in self._imported.values())
+        return self._is_trusted and is_imported and name.partition(".")[0] not in {"torch", *sys.stdlib_module_names}
 
     def definition(self, chosen: str | None = None) -> Definition:
         """The class, or the function `make`; `chosen` is its name, else the constant `OPTIMIZER`."""
@@ -205,6 +210,8 @@ class _Module:
             known: dict[str, Definition] = {**classes, **{k: v for k, v in functions.items() if k == FACTORY}}
             if not isinstance(name, str) or name not in known:
                 names = listed([*known]) if known else "no optimizer"
+                if name in self._imported:
+                    names += f"; it imports {self._imported[name]}: name the module that defines it"
                 raise self._invalid(
                     f"{source} is {repr(name)[:64]}, but the file defines {names}", self.constants.get("OPTIMIZER")
                 )

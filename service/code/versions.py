@@ -19,15 +19,12 @@ from service.config import settings
 from service.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
 from service.specs.catalog import uploaded
 from service.specs.catalog.declaration import Declaration
-from service.specs.catalog.libraries import LIBRARIES
 from service.specs.patterns import CODE_OWNER
 from service.specs.states import ComparisonStatus
 from service.specs.text import counted
 from service.storage.database import transaction
 from service.storage.tables import CodeVersion, Comparison, Job, User
 
-RESERVED_OWNERS = frozenset({*LIBRARIES, "torchvision", "timm", "images", "tables", "texts"})
-"""Users with these names cannot upload code, because names that begin with them mean something else."""
 RESERVED_NAMES = frozenset({"kotrain", "service", "workers", "migrations"})
 """Modules of kotrain, which uploaded code must not replace."""
 MAX_VERSIONS = 1000
@@ -73,12 +70,14 @@ def add(user: User, name: str, file: str, content: bytes) -> tuple[UUID, bool]:
 
 
 def _check_names(owner: str, name: str) -> None:
-    reserved = RESERVED_OWNERS | plugins.packages()
-    if not uploaded.is_uploaded(f"{owner}/{name}") or owner in reserved:
+    why = plugins.why_reserved(owner)
+    if why is None and not uploaded.is_uploaded(f"{owner}/{name}"):
+        why = f"it must be 1 to 24 letters, digits and ._- ({CODE_OWNER})"
+    if why is not None:
         raise Invalid.field(
             "name",
-            f"code is named USER/NAME, which is not possible for the user name '{owner}': it must be 1 to 24 letters, "
-            f"digits and ._- ({CODE_OWNER}), and none of {', '.join(sorted(reserved))}",
+            f"code is named USER/NAME, which is not possible for the user name '{owner}': {why}; ask for a key of "
+            "another user name",
         )
     if is_available(name) or name in RESERVED_NAMES:
         raise Invalid.field("name", f"'{name}' is the name of a module that code may import; choose another one")
@@ -145,15 +144,8 @@ def _newest_named(names: Iterable[str]) -> Any:
 
 
 def names_in(optimizer: Mapping[str, Any]) -> list[str]:
-    """The uploaded versions, without those of plug-ins, that the optimizer `{name, params}` of a resolved spec uses."""
-    return [name for name in all_names_in(optimizer) if not plugins.is_plugin(name)]
-
-
-def all_names_in(optimizer: Mapping[str, Any]) -> list[str]:
-    """The uploaded versions and the plug-ins that an optimizer uses."""
-    name, base = optimizer["name"], optimizer["params"].get("base")
-    names = [name] if "/" in name else [base]  # an uploaded optimizer may have a parameter `base` of its own
-    return [name for name in names if isinstance(name, str) and uploaded.is_uploaded(name)]
+    """The uploaded versions that the optimizer `{name, params}` of a resolved spec uses, not installed plug-ins."""
+    return [name for name in uploaded.names_in(optimizer) if plugins.find(name) is None]
 
 
 def names_in_trials(name: str, trials: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cache
+from itertools import product
 from threading import Lock
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -32,6 +33,7 @@ from service.datasets import layouts
 from service.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
 from service.jobs import actions, submission, workers
 from service.specs.bodies import ComparisonChanges
+from service.specs.catalog import uploaded
 from service.specs.catalog.datasets import default_dataset
 from service.specs.states import ComparisonStatus
 from service.specs.training import TrainSpec
@@ -272,22 +274,34 @@ def _answer(session: Session, comparison: Comparison) -> ComparisonAnswer:
 
 
 def stored_plan(comparison: Comparison) -> Plan:
-    """The stored plan. Raises Conflict if this version of kotrain cannot run it."""
+    """The stored plan. Raises Conflict if this version of kotrain cannot run it, or lacks a plug-in that it needs.
+
+    A comparison that has ended needs no plug-ins: an administrator may have updated or removed them since.
+    """
+    problem = "is of another version of kotrain and cannot be read by this one"
     try:
         plan = Plan.model_validate(comparison.plan)
-        for number in range(len(plan.tasks)):
-            plan.spec(Cell("report", number, 0, 0, 0, plan.seeds[0]))
-        for number in range(len(plan.optimizers)):
-            plan.spec(Cell("report", 0, number, 0, 0, plan.seeds[0]))
+        optimizers = [number for number in range(len(plan.optimizers)) if _has_code(plan, number)]
+        if len(optimizers) < len(plan.optimizers) and comparison.status == ComparisonStatus.RUNNING:
+            problem = "needs a plug-in that this server does not have"
+            optimizers = [*range(len(plan.optimizers))]
+        for task, optimizer in (*product(range(len(plan.tasks)), optimizers[:1]), *product([0], optimizers)):
+            plan.spec(Cell("report", task, optimizer, 0, 0, plan.seeds[0]))
     except (ValidationError, LookupError) as error:
         why = error.errors()[0]["msg"].removeprefix("Value error, ") if isinstance(error, ValidationError) else error
         raise Conflict(
-            f"the plan of comparison {comparison.id} is of another version of kotrain and cannot be read by this one "
-            f"({why}): submit the comparison again",
+            f"the plan of comparison {comparison.id} {problem} ({why}): submit the comparison again",
             current_status=comparison.status,
             message=comparison.message,
         ) from error
     return plan
+
+
+def _has_code(plan: Plan, number: int) -> bool:
+    """Whether the uploaded code and the plug-ins that an optimizer of a plan uses are available."""
+    optimizer = plan.optimizers[number]
+    names = uploaded.names_in({"name": optimizer.name, "params": optimizer.trials[0]})
+    return all(map(uploaded.is_usable, names))
 
 
 # --- maintenance -----------------------------------------------------------------------------------------------------

@@ -140,7 +140,7 @@ class OptimizerDetail(OptimizerEntry):
     )
     needs: list[str] = Field(
         description="What it needs from the training loop beyond gradients: closure, create_graph, modes (train and "
-        "eval), model, use_muon, base or base_class."
+        "eval), model, use_muon, total_steps, base or base_class."
     )
     base_of: list[str] = Field(description="The optimizers that can wrap it: ko, bimaxwell, control.")
     refusal: str | None = Field(description="Why it cannot be used; null if it can.")

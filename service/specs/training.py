@@ -139,7 +139,7 @@ class TrainSpec(TaskSpec):
         return self
 
     def _check_optimizer(self) -> None:
-        """Raise PydanticCustomError if precision, device or schedule do not fit what the optimizer needs."""
+        """Raise PydanticCustomError if precision, device, budget or schedule do not fit what the optimizer needs."""
         name, needs = self.optimizer.name, self.optimizer.loop_needs
         if "create_graph" in needs and self.model.name in ("lstm", "transformer") and self.device != "cpu":
             raise unfit(
@@ -150,6 +150,8 @@ class TrainSpec(TaskSpec):
             raise unfit(
                 "precision", f"{name} cannot use the scaled losses of precision fp16; choose precision bf16 or fp32"
             )
+        if self.budget.seconds is not None and "total_steps" in needs:
+            raise unfit("budget", f"{name} needs to know its number of steps; give a budget in epochs or steps")
         is_scheduled = self.schedule.name != "constant" or self.schedule.params.warmup_steps
         if is_scheduled and "lr" not in type(self.optimizer.params).model_fields:
             raise unfit("schedule", f"{name} has no learning rate that a schedule could change; choose constant")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from service.code import plugins
 from service.specs.engine import ENGINE_VERSION
 from service.specs.summary import Environment
 from service.specs.training import TrainSpec
@@ -32,14 +33,24 @@ def describe(device: torch.device) -> Environment:
 
 
 def of_run(spec: TrainSpec, device: torch.device, data_hash: str) -> Environment:
-    """The environment of a run, with the version of the engine, its data and its seeds."""
+    """The environment of a run, with the version of the engine, its plug-in, its data and its seeds."""
     return {
         **describe(device),
+        **_plugin(spec),
         "engine_version": ENGINE_VERSION,
         "data_hash": data_hash,
         "seed": spec.seed,
         "split_seed": spec.dataset.params.split_seed,
     }
+
+
+def _plugin(spec: TrainSpec) -> Environment:
+    """The distribution of the plug-in that is the optimizer or its base; the spec has a hash of its modules."""
+    for name in (spec.optimizer.name, getattr(spec.optimizer.params, "base", "")):
+        plugin = plugins.plugins().get(name.partition("@")[0])
+        if plugin is not None:
+            return {"plugin": f"{plugin.fact('Name')} {plugin.fact('Version')}"}
+    return {}
 
 
 def _cpu_name() -> str:

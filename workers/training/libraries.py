@@ -31,6 +31,10 @@ MODULES: dict[str, ModuleType] = {
 """Library -> module that has its optimizers."""
 
 
+TOTAL_STEPS = "num_iterations"
+"""The parameter of a constructor that the need `total_steps` gives, instead of the job."""
+
+
 def optimizer_class(declared: Declaration) -> type[Optimizer]:
     """The class of an optimizer."""
     optimizer: type[Optimizer] = getattr(MODULES[declared.name.partition("/")[0]], declared.class_name)
@@ -38,9 +42,16 @@ def optimizer_class(declared: Declaration) -> type[Optimizer]:
 
 
 def construct(
-    optimizer: Callable[..., Optimizer], needs: tuple[str, ...], model: nn.Module, params: dict[str, Any]
+    optimizer: Callable[..., Optimizer],
+    needs: tuple[str, ...],
+    model: nn.Module,
+    params: dict[str, Any],
+    total_steps: int | None = None,
 ) -> Optimizer:
-    """An optimizer of a model, with what it needs as its first argument."""
+    """An optimizer of a model, with what it needs beside its parameters; `total_steps` only if it needs them."""
+    if "total_steps" in needs:
+        assert total_steps is not None, "a spec with an optimizer that needs its steps has a budget of steps or epochs"
+        params = {**params, TOTAL_STEPS: total_steps}
     if "base" in needs or "base_class" in needs:
         return _wrapping(optimizer, needs, model, params)
     first: Any = model.parameters()
@@ -61,5 +72,6 @@ def _wrapping(
     of_base = {name: params[name] for name in names if params[name] is not None}
     base = BASES[of_base.pop("base")]
     if "base_class" in needs:
-        return optimizer(model.parameters(), base, **own, **of_base)
+        first = (model, model.parameters()) if "model" in needs else (model.parameters(),)
+        return optimizer(*first, base, **own, **of_base)
     return optimizer(base(model.parameters(), **of_base), **own)

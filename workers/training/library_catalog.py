@@ -27,7 +27,7 @@ from workers.training import conformance
 from workers.training.bimaxwell import BiMaxwell
 from workers.training.conformance import Candidate, Check
 from workers.training.groups import muon_groups
-from workers.training.libraries import MODULES, construct
+from workers.training.libraries import MODULES, TOTAL_STEPS, construct
 from workers.training.library_signatures import WRAPPED, describe
 
 SOURCES = {
@@ -56,6 +56,7 @@ NEEDS: tuple[tuple[Need, ...], ...] = (
     ("base", "closure"),
     ("base_class",),
     ("base_class", "closure"),
+    ("model", "base_class", "closure"),
 )
 """What is tried, in this order, until the optimizer takes a step."""
 
@@ -79,21 +80,24 @@ def declare(name: str, optimizer: type[Optimizer]) -> Declaration:
     trial = Trial(optimizer, KNOWN_NEEDS.get(name, ()), {each.name: each.value for each in described.parameters})
     attempts = [KNOWN_NEEDS[name]] if name in KNOWN_NEEDS else _attempts(optimizer)
     for needs in attempts:
-        trial = replace(trial, needs=(*needs, *_modes(optimizer)))
+        trial = replace(trial, needs=(*needs, *_evident(optimizer)))
         if trial.takes_a_step():
             return _tried(described, trial)
-    first = replace(trial, needs=attempts[0]).constructs()
+    first = replace(trial, needs=(*attempts[0], *_evident(optimizer))).constructs()
     return described.model_copy(update={"refusal": f"it takes no step: {first.text}"})
 
 
 def _attempts(optimizer: type[Optimizer]) -> list[tuple[Need, ...]]:
-    """The needs to try: with another optimizer to wrap, if the first argument of the constructor is one."""
+    """The needs to try beside the evident ones; with another optimizer to wrap, if the first argument is one."""
     first = list(inspect.signature(optimizer.__init__).parameters)[1]
     return [needs for needs in NEEDS if first not in WRAPPED or "base" in needs]
 
 
-def _modes(optimizer: type[Optimizer]) -> tuple[Need, ...]:
-    return ("modes",) if hasattr(optimizer, "train") and hasattr(optimizer, "eval") else ()
+def _evident(optimizer: type[Optimizer]) -> tuple[Need, ...]:
+    """The needs that its methods and the names of its parameters show."""
+    modes: tuple[Need, ...] = ("modes",) if hasattr(optimizer, "train") and hasattr(optimizer, "eval") else ()
+    counts_steps = TOTAL_STEPS in inspect.signature(optimizer.__init__).parameters
+    return (*(("total_steps",) if counts_steps else ()), *modes)
 
 
 def _tried(described: Declaration, trial: Trial) -> Declaration:
@@ -132,7 +136,11 @@ class Trial:
     @property
     def candidate(self) -> Candidate:
         """The optimizer as the conformance test takes it."""
-        return Candidate(lambda model: construct(self.optimizer, self.needs, model, self.params), self.needs)
+
+        def build(model: nn.Module) -> Optimizer:
+            return construct(self.optimizer, self.needs, model, self.params, conformance.TRAINING_STEPS)
+
+        return Candidate(build, self.needs)
 
     def constructs(self) -> Check:
         """Whether it can be constructed, and takes a step to finite weights."""

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from service.specs.catalog.declaration import BASE_PARAMETERS, Declaration, Parameter
 from service.specs.docstrings import first_sentence, parameter_texts
+from workers.training.libraries import TOTAL_STEPS
 
 TECHNICAL = {
     *("foreach", "fused", "capturable", "differentiable", "maximize", "seed", "process_group"),
@@ -36,10 +37,14 @@ REFUSED = {
     "pytorch_optimizer/adamc": _GROUPS.format("the normalization layers", "AdamW"),
     "pytorch_optimizer/adamwsn": _GROUPS.format("`sn`", "AdamW"),
     "pytorch_optimizer/apollo": _GROUPS.format("ranks", "AdamW"),
+    "pytorch_optimizer/bsam": "it leaves the noise and the perturbation of each step in the weights, so that with its "
+    "defaults the loss rises",
     "pytorch_optimizer/demo": "it needs the package einops",
     "pytorch_optimizer/distributedmuon": "it needs a process group",
     "pytorch_optimizer/fira": _GROUPS.format("ranks", "AdamW"),
     "pytorch_optimizer/galore": _GROUPS.format("ranks", "AdamW"),
+    "pytorch_optimizer/gsam": "its closure must return the model's outputs, too, and its radius follows a scheduler of "
+    "its own, which the loop does not step",
     "pytorch_optimizer/lomo": _IN_BACKWARD,
     "pytorch_optimizer/lorarite": "it needs pairs of LoRA factors",
     "pytorch_optimizer/muonclip": "it needs the largest attention logits of each step; without them it is Muon",
@@ -54,6 +59,9 @@ REFUSED = {
 
 OPTIONS = {("torch/lbfgs", "line_search_fn"): ("strong_wolfe",)}
 """Values of parameters that are strings, where the source does not list them."""
+
+RANGES = {("pytorch_optimizer/wsam", "gamma"): {"ge": 0.0, "lt": 1.0}}
+"""Ranges of parameters that trying values does not find: WSAM divides by 1 - gamma, and accepts 1.5."""
 
 FRACTIONS = {"weight_decay"}
 """Parameters that are numbers, where the default 0 reads as an integer."""
@@ -71,14 +79,15 @@ def describe(name: str, optimizer: type[Optimizer]) -> Declaration:
         for argument in arguments
         if argument.default is argument.empty and argument.kind not in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD)
     ]
-    wraps = first.name in WRAPPED or required == ["base_optimizer"]
+    required = [name for name in required if name != TOTAL_STEPS]
+    wraps = first.name in WRAPPED or required in (["base_optimizer"], ["params", "base_optimizer"])
     if wraps:
         required = []
     hints = _hints(optimizer)
     texts = parameter_texts(inspect.getdoc(optimizer) or "")
     options = _options(name, optimizer)
     parameters = [
-        parameter
+        parameter.model_copy(update=RANGES.get((name, parameter.name), {}))
         for argument in arguments
         if argument.name not in TECHNICAL and argument.default is not argument.empty
         if (parameter := _parameter(argument, hints.get(argument.name), texts.get(argument.name, ""), options))

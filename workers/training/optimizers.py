@@ -26,11 +26,12 @@ def build(choice: catalog.Optimizer, model: nn.Module, seed: int, total_steps: i
 
     Args:
         seed: seed of the random numbers of noise and collisions.
-        total_steps: steps over which collisions fade; None if unknown, in which case the spec refuses `fade`.
+        total_steps: steps of the run, over which collisions fade; None if unknown, in which case the spec refuses
+            `fade` and optimizers that need it.
     """
     params = choice.params.model_dump()
     if catalog.is_declared(choice.name):
-        return _declared(choice.name, model, params)
+        return _declared(choice.name, model, params, total_steps)
     return BUILDERS[choice.name](model, seed, total_steps, **params)
 
 
@@ -39,10 +40,11 @@ def _factory(declared: Declaration) -> Callable[..., Optimizer]:
     return libraries.optimizer_class(declared) if is_of_library(declared.name) else uploaded.factory(declared)
 
 
-def _declared(name: str, model: nn.Module, params: dict[str, Any]) -> Optimizer:
+def _declared(name: str, model: nn.Module, params: dict[str, Any], total_steps: int | None = None) -> Optimizer:
     """A declared optimizer of a model's parameters. Raises PydanticCustomError if it is unknown or refused."""
     declared = catalog.declaration(name)
-    return uploaded.checked(libraries.construct(_factory(declared), declared.needs, model, params), name)
+    made = libraries.construct(_factory(declared), declared.needs, model, params, total_steps)
+    return uploaded.checked(made, name)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import linecache
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -15,6 +15,7 @@ from service.code import plugins
 from service.specs.catalog import uploaded
 from service.specs.catalog.declaration import Declaration
 from workers.messages import Code
+from workers.training import conformance
 from workers.training.conformance import Candidate
 from workers.training.libraries import construct
 
@@ -53,13 +54,29 @@ def _execute(code: Code) -> ModuleType:
 def candidate(code: Code) -> Candidate:
     """An optimizer with its defaults, for the conformance test."""
     receive([code])
-    declared = code.declaration
+    return candidate_of(code.declaration)
+
+
+def candidate_of(declared: Declaration) -> Candidate:
+    """A known optimizer with its defaults, for the conformance test."""
     params = declared.params_model().model_dump()
 
     def build(model: nn.Module) -> Optimizer:
         return checked(construct(factory(declared), declared.needs, model, params), declared.name)
 
     return Candidate(build, declared.needs)
+
+
+def try_plugins(optimizer: Mapping[str, Any]) -> None:
+    """Find out whether the plug-ins that the optimizer of a spec uses resume bit for bit.
+
+    No conformance test has run when they were installed, and only those that pass may write checkpoints.
+    """
+    for name in uploaded.names_in(optimizer):
+        declared = plugins.find(name)
+        if declared is not None and declared.refusal is None:
+            result = conformance.run("resume", conformance.resume, candidate_of(declared))
+            uploaded.remember(declared.model_copy(update={"is_resumable": result.outcome == "pass"}))
 
 
 def checked(made: Any, name: str) -> Optimizer:

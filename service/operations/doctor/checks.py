@@ -21,6 +21,7 @@ CHECKS: Mapping[str, Callable[[Site], Iterable[Finding]]] = {
     "memory": machine.memory,
     "open files": machine.open_files,
     "uploaded code": machine.uploaded_code,
+    "plug-ins": machine.installed_plugins,
     "stack": servers.stack,
     "api": servers.api,
     "database": servers.database,

@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from uuid import uuid4
 
+from service.code import plugins
 from service.code.support import support
 from service.config import Settings
 from service.datasets.layouts import fetch_command, is_present, own_names
@@ -214,6 +215,20 @@ def uploaded_code(_: Site) -> Iterator[Finding]:
         yield warning(
             supported["runs"], "allow unprivileged user namespaces and Landlock, or set KOTRAIN_UPLOADED_CODE"
         )
+
+
+def installed_plugins(_: Site) -> Iterator[Finding]:
+    """The plug-ins beside kotrain on this machine, and why some cannot be used."""
+    found = plugins.plugins().values()
+    for plugin in found:
+        if plugin.declaration.refusal is not None:
+            yield error(
+                f"{plugin.name} of {plugin.fact('Name')} {plugin.fact('Version')} cannot be used: "
+                f"{plugin.declaration.refusal}",
+                "correct or uninstall the package, and restart the API and the workers",
+            )
+    usable = [plugin.declaration.name for plugin in found if plugin.declaration.refusal is None]
+    yield ok(f"installed: {', '.join(usable)}" if usable else "no optimizers of plug-ins")
 
 
 def open_files(_: Site) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 from service.specs.base import Frozen, unfit
 from service.specs.catalog.base import LearningRate
 
-Need = Literal["closure", "create_graph", "modes", "model", "use_muon", "base_class", "base"]
+Need = Literal["closure", "create_graph", "modes", "model", "use_muon", "total_steps", "base_class", "base"]
 """What an optimizer needs from the training loop, beyond gradients before each step:
 
 - `closure`: `step(closure)`, to evaluate the model within the step (LBFGS, SAM);
@@ -22,6 +22,7 @@ Need = Literal["closure", "create_graph", "modes", "model", "use_muon", "base_cl
 - `modes`: `train()` before steps and `eval()` before evaluations (schedule-free);
 - `model`: the model instead of its parameters;
 - `use_muon`: parameter groups that mark the hidden matrices;
+- `total_steps`: the number of steps of the budget, for a schedule of its own (Ranger21);
 - `base_class`, `base`: another optimizer to wrap, as a class or an instance; `BASE_PARAMETERS` describe it.
 """
 

@@ -35,8 +35,7 @@ from service.specs.patterns import DECLARED_NAME
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {}
 
-COLOURS = 7
-"""Number of colors in figures and pages, which define their values; the catalog uses indices from 0."""
+COLOURS = 7  # in figures and pages, which define their values; the catalog uses indices from 0
 BLUE, ORANGE, GREEN, PINK, OCHRE, SKY, GREY = range(COLOURS)
 
 

@@ -12,6 +12,9 @@ import re
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from types import MappingProxyType
+from typing import Any
+
+from pydantic_core import PydanticCustomError
 
 from service.specs.base import unfit
 from service.specs.catalog.declaration import Declaration
@@ -23,7 +26,9 @@ _KNOWN: dict[str, Declaration] = {}
 MAX_KNOWN = 10_000
 
 Find = Callable[[str], Declaration | None]
+Explain = Callable[[str], str | None]
 _find: list[Find] = []
+_explain: list[Explain] = []
 
 REQUESTED: ContextVar[Mapping[str, Declaration]] = ContextVar("REQUESTED", default=MappingProxyType({}))
 """Names in the body of the current request -> the versions that they mean.
@@ -37,9 +42,18 @@ def is_uploaded(name: str) -> bool:
     return re.fullmatch(UPLOADED_NAME, name) is not None and not is_of_library(name)
 
 
-def provide(find: Find) -> None:
-    """Add a function that looks up names which are not known yet."""
+def names_in(optimizer: Mapping[str, Any]) -> list[str]:
+    """The uploaded versions and the plug-ins that the optimizer `{name, params}` of a resolved spec uses."""
+    name, base = optimizer["name"], optimizer["params"].get("base")
+    names = [name] if "/" in name else [base]  # a declared optimizer may have a parameter `base` of its own
+    return [name for name in names if isinstance(name, str) and is_uploaded(name)]
+
+
+def provide(find: Find, explain: Explain | None = None) -> None:
+    """Add a function that looks up names which are not known yet, and one that says why a name is unknown."""
     _find.append(find)
+    if explain is not None:
+        _explain.append(explain)
 
 
 def remember(declared: Declaration) -> None:
@@ -70,14 +84,24 @@ def declaration(name: str, field: str = "name") -> Declaration:
         if declared is not None:
             remember(declared)
     if declared is None:
-        raise unfit(
-            field,
-            f"unknown optimizer '{name[:64]}'; GET /v1/code lists those that were uploaded, GET /v1/catalog those of "
-            "plug-ins",
-        )
+        raise unfit(field, next((why for explain in _explain if (why := explain(name)) is not None), _unknown(name)))
     if declared.refusal is not None:
         raise unfit(field, f"{name} cannot be used: {declared.refusal}")
     return declared
+
+
+def is_usable(name: str) -> bool:
+    """Whether `declaration` returns one."""
+    try:
+        declaration(name)
+    except PydanticCustomError:
+        return False
+    return True
+
+
+def _unknown(name: str) -> str:
+    lists = "GET /v1/code lists those that were uploaded, GET /v1/catalog those of plug-ins"
+    return f"unknown optimizer '{name[:64]}'; {lists}"
 
 
 def _is_in_event_loop() -> bool:

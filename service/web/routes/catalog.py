@@ -148,7 +148,10 @@ def show_declared(library: str, name: str, _: Caller) -> OptimizerDetail:
         uploaded = versions.find(full_name)
         if uploaded is None:
             known = [*LIBRARIES, *sorted(plugins.packages())]
-            raise NotFound(f"{unknown_name('library', library, known)}, or a user with uploaded code")
+            raise NotFound(
+                plugins.why_missing(full_name)
+                or f"{unknown_name('library', library, known)}, or a user with uploaded code"
+            )
         return _detail(uploaded.name, entry_of(uploaded), uploaded)
     declared = find_declaration(full_name)
     if declared is None:
@@ -198,7 +201,7 @@ def _plugins() -> Iterator[LibraryEntry]:
             name=package,
             version=members[0].fact("Version"),
             licence=members[0].fact("License-Expression", "License"),
-            url=members[0].fact("Home-page"),
+            url=members[0].url,
             optimizers=[
                 LibraryOptimizer(name=plugin.name, title=plugin.declaration.title, refusal=plugin.declaration.refusal)
                 for plugin in members

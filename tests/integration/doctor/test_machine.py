@@ -10,7 +10,26 @@ import pytest
 
 from service.jobs import memory
 from service.operations.doctor import machine
+from tests import plugin_packages
 from tests.integration.doctor.examination import examine, finds, is_ok
+
+
+class TestPlugins:
+    def test_those_that_cannot_be_used_are_named_with_the_reason(self, schema, tmp_path, monkeypatch):
+        module = (
+            "from torch.optim import SGD\n\nclass Good(SGD):\n    def __init__(self, params, lr: float = 0.1): ...\n"
+        )
+        files = {"__init__.py": "raise SystemExit  # is not imported", "good.py": module, "empty.py": ""}
+        with monkeypatch.context() as patch:
+            patch.syspath_prepend(tmp_path)
+            plugin_packages.install(
+                tmp_path,
+                "good = d_lab.good:Good\nempty = d_lab.empty:Empty",
+                {f"d_lab/{name}": text for name, text in files.items()},
+            )
+            assert finds("plug-ins", "error", "d_lab/empty of lab 1.2 cannot be used", "defines no optimizer")
+            assert any("installed: d_lab/good@" in text for level, text in examine("plug-ins") if level == "ok")
+        plugin_packages.restart()
 
 
 class TestSettings:

@@ -16,7 +16,13 @@ from workers.training.library_catalog import classes, declare
 from workers.training.library_signatures import describe
 
 DECLARED = {declared.name: declared for library in libraries() for declared in library.optimizers}
-SAMPLE = ["torch/asgd", "pytorch_optimizer/adahessian", "pytorch_optimizer/sam", "schedulefree/sgdschedulefree"]
+SAMPLE = [
+    "torch/asgd",
+    "pytorch_optimizer/adahessian",
+    "pytorch_optimizer/ranger21",
+    "pytorch_optimizer/wsam",
+    "schedulefree/sgdschedulefree",
+]
 
 
 def test_file_lists_the_installed_classes() -> None:

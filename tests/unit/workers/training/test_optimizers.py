@@ -14,7 +14,7 @@ from torch import nn
 from ko import KO
 from service.specs.catalog.datasets import DATASETS, OWN, Digits
 from service.specs.catalog.models import MODELS, Mlp
-from service.specs.catalog.optimizers import KO_PARAMS, OPTIMIZERS, Ko
+from service.specs.catalog.optimizers import KO_PARAMS, OPTIMIZERS, Ko, optimizer_class
 from service.specs.catalog.schedules import SCHEDULES
 from service.specs.training import TrainSpec
 from workers.training import datasets, models, optimizers, schedules
@@ -82,6 +82,12 @@ def tensors(optimizer: KO, **options: Any) -> set[nn.Parameter]:
 
 def embeddings_of(model: nn.Module) -> set[nn.Parameter]:
     return {m.weight for m in model.modules() if isinstance(m, nn.Embedding)}
+
+
+def test_schedule_of_an_optimizer_spans_the_steps_of_the_run() -> None:
+    choice = optimizer_class("pytorch_optimizer/ranger21").model_validate({"name": "pytorch_optimizer/ranger21"})
+    optimizer: Any = optimizers.build(choice, build_model("mlp"), seed=0, total_steps=100)
+    assert (optimizer.start_warm_down, optimizer.num_warm_down_iterations) == (72, 28)
 
 
 @pytest.mark.parametrize("name", MODELS)

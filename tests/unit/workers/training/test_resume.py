@@ -122,8 +122,10 @@ LIBRARIES = {
     "torch/lbfgs": {"max_iter": 3, "lr": 0.1},
     "pytorch_optimizer/adahessian": {},
     "pytorch_optimizer/alig": {},
+    "pytorch_optimizer/ranger21": {},
     "pytorch_optimizer/sam": {},
     "pytorch_optimizer/soap": {},
+    "pytorch_optimizer/wsam": {},
     "schedulefree/adamwschedulefree": {},
 }
 EVERY_OPTIMIZER = (

@@ -100,6 +100,13 @@ def test_scaled_losses_are_refused(name):
     assert "choose precision bf16 or fp32" in error.detail
 
 
+def test_budget_without_a_number_of_steps_is_refused():
+    (error,) = errors("pytorch_optimizer/ranger21", budget={"seconds": 10})
+    assert error == FieldError(
+        "/budget", "pytorch_optimizer/ranger21 needs to know its number of steps; give a budget in epochs or steps"
+    )
+
+
 def test_schedule_without_a_learning_rate_is_refused():
     (error,) = errors("pytorch_optimizer/alig", schedule="cosine")
     assert (error.pointer, "no learning rate" in error.detail) == ("/schedule", True)
