@@ -16,7 +16,9 @@ from types import MappingProxyType
 from service.specs.base import unfit
 from service.specs.catalog.declaration import Declaration
 from service.specs.catalog.libraries import is_of_library
+from service.specs.catalog.optimizer_params import WRAPPER_PARAMS
 from service.specs.patterns import UPLOADED_NAME
+from service.specs.text import agreeing, listed
 
 _KNOWN: dict[str, Declaration] = {}
 """Full name -> declaration of a version."""
@@ -78,6 +80,27 @@ def declaration(name: str, field: str = "name") -> Declaration:
     if declared.refusal is not None:
         raise unfit(field, f"{name} cannot be used: {declared.refusal}")
     return declared
+
+
+def shared_names(declared: Declaration, wrapper: str) -> list[str]:
+    """The parameters of an optimizer whose names are those of parameters of `wrapper`; none for a library's.
+
+    On that wrapper, jobs could not set them. Of libraries, which cannot be changed, the documentation says so.
+    """
+    if not is_uploaded(declared.name):
+        return []
+    return [parameter.name for parameter in declared.parameters if parameter.name in WRAPPER_PARAMS[wrapper]]
+
+
+def check_names(declared: Declaration, wrapper: str) -> None:
+    """Raise PydanticCustomError for an optimizer that cannot be the base of `wrapper` because of `shared_names`."""
+    if names := shared_names(declared, wrapper):
+        what = f"{agreeing(len(names), 'parameter', 'parameters')} {listed(names)}"
+        raise unfit(
+            "base",
+            f"{declared.name} cannot be the base of {wrapper}, which has {what} of its own: rename "
+            f"{agreeing(len(names), 'it', 'them')} in the code",
+        )
 
 
 def _is_in_event_loop() -> bool:
