@@ -277,9 +277,9 @@ class _Monitor:
                     state.add(step, points)
             case messages.Started(environment, total_steps, step, reported, seconds):
                 state.environment, state.total_steps, state.step = environment, total_steps, step
-                self._times.started = (
-                    time.monotonic() - seconds
-                )  # the time limit applies to the run, not to the attempt
+                started = time.monotonic() - seconds  # the time limit applies to the run, not to the attempt
+                # Uploaded code may delay this message, which does not set the clock back.
+                self._times.started = started if self._folder is None else min(started, self._times.started)
                 if self._claim.attempt > 1:
                     self._begin(step, reported)
             case messages.Checkpoint(step, file, size_bytes, sha256, seconds):

@@ -155,6 +155,23 @@ def test_invalid_use_names_the_field(api, optimizer, pointer, detail):
 
 
 @pytest.mark.parametrize(
+    ("wrapper", "names", "other"),
+    [("ko", ["gamma", "rate"], "bimaxwell"), ("bimaxwell", ["slow"], "ko")],
+)
+def test_base_with_the_names_of_its_wrappers_parameters_is_refused(api, wrapper, names, other):
+    parameters = ", ".join(["lr=0.1", *(f"{name}=0.5" for name in names)])
+    name = api.post("/v1/code?kind=optimizer&name=mine", content=SOURCE.replace("lr={}", parameters)).json()["name"]
+    assert api.get("/v1/catalog/optimizers/ada/mine").json()["base_of"] == [other]
+    on_base = {"params": {"base": "ada/mine"}}
+    (error,) = problem(api.post("/v1/jobs", json=JOB | {"optimizer": {"name": wrapper} | on_base}), 422)["errors"]
+    assert error["pointer"] == "/optimizer/params/base"
+    assert error["detail"].startswith(f"{name} cannot be the base of {wrapper}, which has parameter")
+    assert f" {' and '.join(names)} of its own: rename " in error["detail"]
+    assert api.post("/v1/jobs", json=JOB | {"optimizer": {"name": other} | on_base}).status_code == 202
+    assert api.post("/v1/jobs", json=JOB | {"optimizer": "ada/mine"}).status_code == 202
+
+
+@pytest.mark.parametrize(
     ("query", "status", "detail"),
     [
         ("kind=optimizer&name=Mine", 422, "must be 1 to 30 lower-case letters"),

@@ -123,9 +123,9 @@ def send_points(pipe, spread):
         messages.send(pipe, messages.Points(step, {name: (steps, [0.5] * 100, [0.1] * 100)}))
 
 def measure(pipe, assignment):
-    """Take a second and a half, whatever the supervisor asks for."""
+    """Take a second, or very long with a batch size of 1, whatever the supervisor asks for."""
     os.setsid()
-    time.sleep(1.5)
+    time.sleep(1000 if assignment.spec.get("batch_size") == 1 else 1)
     messages.send(pipe, messages.Measured({"test_accuracy": 0.5}, {"host": "lab"}))
 
 TESTS = {
@@ -232,27 +232,36 @@ supervisor._Monitor(child, state.claim, host, state, outcome, uploaded).run()
 points = sum(len(steps) for batch in state.seal() for steps, _, _ in batch.points.values())
 spread = [outcome.stop and outcome.stop.name, outcome.excess, points]
 
+def seconds_after_start(assignment):
+    # Of the time limit, if the process reports its start after five seconds.
+    times = supervisor.Times(time.monotonic() - 5)
+    monitor = supervisor._Monitor(child, state.claim, host, state, outcome, assignment, times)
+    monitor._handle(messages.Started({}, 1, 0, [], 0.0))
+    return round(time.monotonic() - times.started)
+
+starts = [seconds_after_start(assignment), seconds_after_start(uploaded)]
+
 supervisor.entry = SimpleNamespace(measure_job=misbehaving.measure)
-def measured(*, trained_seconds, is_draining, drain_seconds):
+def measured(*, trained_seconds=1.0, drain_seconds=None, spec={}):
     # The end of an attempt that is measured when its process has trained for so long.
     claim = Claim(uuid4(), 1, {}, 10.0, None, 0)
     times = supervisor.Times(time.monotonic() - trained_seconds)
     host = SimpleNamespace(id="w", draining=threading.Event())
-    if is_draining:
+    if drain_seconds is not None:
         times.drain_until = time.monotonic() + drain_seconds
         host.draining.set()
     summary = Summary(reason="completed", steps=5, epochs=1.0, train_seconds=1.0, total_seconds=1.0, parameters=1,
         metrics={}, best_step=None, target=None)
     outcome = supervisor.Outcome(memory_bytes=2**40, summary=summary)
     began = time.monotonic()
-    supervisor._measure(claim, host, AttemptState(claim), outcome, assignment, times)
+    supervisor._measure(claim, host, AttemptState(claim), outcome, replace(assignment, spec=spec), times)
     return [outcome.summary and outcome.summary.metrics, outcome.stop and outcome.stop.name, time.monotonic() - began]
 
 measurements = {
-    "usual": measured(trained_seconds=1, is_draining=False, drain_seconds=0),
-    "late": measured(trained_seconds=9.5, is_draining=False, drain_seconds=0),
-    "drained": measured(trained_seconds=1, is_draining=True, drain_seconds=8),
-    "drained late": measured(trained_seconds=1, is_draining=True, drain_seconds=0.5),
+    "usual": measured(),
+    "late": measured(trained_seconds=9.5, spec={"batch_size": 1}),
+    "drained": measured(drain_seconds=8.0),
+    "drained late": measured(drain_seconds=0.5, spec={"batch_size": 1}),
 }
 
 code_check.entry = SimpleNamespace(check_code=misbehaving.end_test)
@@ -265,7 +274,7 @@ def tested(kind):
         return [str(trouble), True]
 
 tests = {kind: tested(kind) for kind in misbehaving.TESTS}
-print(json.dumps([endings, invalid, spread, measurements, tests]))
+print(json.dumps([endings, invalid, spread, measurements, tests, starts]))
 """
 STALL_SECONDS = 3
 HANGING_STORE = """
@@ -386,14 +395,18 @@ def test_measurement_counts_in_the_time_limit(report):
     assert report[3]["usual"][:2] == [{"test_accuracy": 0.5}, None]
     summary, stop, seconds = report[3]["late"]
     assert (summary, stop) == (None, "TIME_LIMIT")
-    assert seconds > 0.5
+    assert 0.5 < seconds < 10
+
+
+def test_uploaded_code_cannot_delay_the_start_of_the_time_limit(report):
+    assert report[5] == [0, 5]
 
 
 def test_measurement_may_end_while_the_worker_shuts_down(report):
     assert report[3]["drained"][:2] == [{"test_accuracy": 0.5}, None]
     summary, stop, seconds = report[3]["drained late"]
     assert (summary, stop) == (None, "DRAIN"), "the job is queued again"
-    assert seconds < 1.4
+    assert seconds < 8
 
 
 def test_conformance_test_is_repeated_after_trouble_of_the_machine(report):

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from service.specs.base import Frozen, unfit
 from service.specs.catalog.base import LearningRate
+from service.specs.patterns import DECLARED_NAME
 
 Need = Literal["closure", "create_graph", "modes", "model", "use_muon", "total_steps", "base_class", "base"]
 """What an optimizer needs from the training loop, beyond gradients before each step:
@@ -160,6 +161,24 @@ class Declaration(BaseModel):
         return create_model(
             f"{self.class_name}Params", __base__=base, __module__=__name__, __doc__=self.title, **fields
         )
+
+
+DeclaredName = Annotated[str, Field(pattern=DECLARED_NAME)]
+
+
+class DeclaredRequest(Frozen):
+    """An optimizer of a library, or an uploaded one; `GET /v1/catalog/optimizers/NAME` describes its parameters."""
+
+    name: DeclaredName
+    params: dict[str, Any] = Field(default_factory=dict)
+
+
+class OnDeclared(Frozen):
+    """Parameters of a wrapper on a declared optimizer; the base's own parameters are accepted, too."""
+
+    model_config = ConfigDict(extra="allow")
+
+    base: DeclaredName
 
 
 SEARCHED = ("lr", "weight_decay")

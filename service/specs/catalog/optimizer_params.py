@@ -137,6 +137,12 @@ class BiMaxwellOptions(Frozen):
         return self
 
 
+WRAPPER_PARAMS = {
+    "ko": {"base", *Collision.model_fields},
+    "bimaxwell": {"base", *BiMaxwellOptions.model_fields},
+}
+"""Wrapper -> the names of its parameters beside those of its base."""
+
 STRENGTHS = {"noise": 0.1, "orthogonality": 1e-4}
 """Control -> default strength: KO's gamma, and the penalty chosen in benchmarks/claims.py."""
 

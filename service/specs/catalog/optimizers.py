@@ -11,12 +11,12 @@ from functools import cache
 from threading import Lock
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 
-from pydantic import ConfigDict, Field, create_model
+from pydantic import Field, create_model
 
 from service.specs.base import Frozen, unfit
 from service.specs.catalog import libraries, uploaded
 from service.specs.catalog.base import DECLARED, Choice, LookedUp, OneOf, key_by
-from service.specs.catalog.declaration import Declaration, Need, as_values
+from service.specs.catalog.declaration import Declaration, DeclaredRequest, Need, OnDeclared, as_values
 from service.specs.catalog.optimizer_params import (
     AdagradParams,
     AdamParams,
@@ -31,7 +31,6 @@ from service.specs.catalog.optimizer_params import (
     RmspropParams,
     SgdParams,
 )
-from service.specs.patterns import DECLARED_NAME
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {}
 
@@ -85,15 +84,6 @@ class Optimizer(Choice):
 
 # --- declared optimizers: of libraries, and uploaded -----------------------------------------------------------------
 
-DeclaredName = Annotated[str, Field(pattern=DECLARED_NAME)]
-
-
-class DeclaredRequest(Frozen):
-    """An optimizer of a library, or an uploaded one; `GET /v1/catalog/optimizers/NAME` describes its parameters."""
-
-    name: DeclaredName
-    params: dict[str, Any] = Field(default_factory=dict)
-
 
 class DeclaredOptimizer(Optimizer):
     """Base of the entries of declared optimizers, which are made when they are first named."""
@@ -140,7 +130,7 @@ def _new_entry(declared: Declaration) -> type[Optimizer]:
         "params": params(),
         "title": declared.title,
         "colour": GREY,
-        "base_of": declared.base_of,
+        "base_of": tuple(wrapper for wrapper in declared.base_of if not uploaded.shared_names(declared, wrapper)),
         "needs": declared.needs,
         "resumes": declared.is_resumable,
         "space": declared.space,
@@ -295,14 +285,6 @@ def _on_base(
     )
 
 
-class OnDeclared(Frozen):
-    """Parameters of a wrapper on a declared optimizer; the base's own parameters are accepted, too."""
-
-    model_config = ConfigDict(extra="allow")
-
-    base: DeclaredName
-
-
 def _on_declared(wrapper: str, options: type[Options]) -> Any:
     """Annotation of the parameters of `wrapper` on any declared optimizer."""
     published = create_model(
@@ -325,6 +307,7 @@ def _params_on_declared(wrapper: str, options: type[Options], base: str) -> type
     """Parameters of `wrapper` on a declared optimizer. Raises PydanticCustomError if it cannot be a base."""
     declared = declaration(base, "base")
     entry = entry_of(declared)
+    uploaded.check_names(declared, wrapper)
     if wrapper not in entry.base_of:
         raise unfit(
             "base",

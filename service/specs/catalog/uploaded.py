@@ -19,7 +19,9 @@ from pydantic_core import PydanticCustomError
 from service.specs.base import unfit
 from service.specs.catalog.declaration import Declaration
 from service.specs.catalog.libraries import is_of_library
+from service.specs.catalog.optimizer_params import WRAPPER_PARAMS
 from service.specs.patterns import UPLOADED_NAME
+from service.specs.text import agreeing, listed
 
 _KNOWN: dict[str, Declaration] = {}
 """Full name -> declaration of a version."""
@@ -102,6 +104,27 @@ def is_usable(name: str) -> bool:
 def _unknown(name: str) -> str:
     lists = "GET /v1/code lists those that were uploaded, GET /v1/catalog those of plug-ins"
     return f"unknown optimizer '{name[:64]}'; {lists}"
+
+
+def shared_names(declared: Declaration, wrapper: str) -> list[str]:
+    """The parameters of an optimizer whose names are those of parameters of `wrapper`; none for a library's.
+
+    On that wrapper, jobs could not set them. Of libraries, which cannot be changed, the documentation says so.
+    """
+    if not is_uploaded(declared.name):
+        return []
+    return [parameter.name for parameter in declared.parameters if parameter.name in WRAPPER_PARAMS[wrapper]]
+
+
+def check_names(declared: Declaration, wrapper: str) -> None:
+    """Raise PydanticCustomError for an optimizer that cannot be the base of `wrapper` because of `shared_names`."""
+    if names := shared_names(declared, wrapper):
+        what = f"{agreeing(len(names), 'parameter', 'parameters')} {listed(names)}"
+        raise unfit(
+            "base",
+            f"{declared.name} cannot be the base of {wrapper}, which has {what} of its own: rename "
+            f"{agreeing(len(names), 'it', 'them')} in the code",
+        )
 
 
 def _is_in_event_loop() -> bool:
