@@ -25,7 +25,7 @@ from service.comparisons.analysis import conclusion, methods_text
 from service.comparisons.analysis.comparability import settled
 from service.comparisons.answers import ComparisonAnswer, ComparisonDryRun, ComparisonProgress, ComparisonSummary
 from service.comparisons.design import durations, schedule
-from service.comparisons.design.plan import Cell, Plan
+from service.comparisons.design.plan import Cell, Plan, PlannedOptimizer
 from service.comparisons.design.requests import ComparisonRequest
 from service.comparisons.design.resolve import resolve
 from service.config import settings
@@ -278,30 +278,37 @@ def stored_plan(comparison: Comparison) -> Plan:
 
     A comparison that has ended needs no plug-ins: an administrator may have updated or removed them since.
     """
-    problem = "is of another version of kotrain and cannot be read by this one"
     try:
         plan = Plan.model_validate(comparison.plan)
-        optimizers = [number for number in range(len(plan.optimizers)) if _has_code(plan, number)]
-        if len(optimizers) < len(plan.optimizers) and comparison.status == ComparisonStatus.RUNNING:
-            problem = "needs a plug-in that this server does not have"
-            optimizers = [*range(len(plan.optimizers))]
-        for task, optimizer in (*product(range(len(plan.tasks)), optimizers[:1]), *product([0], optimizers)):
+        reasons = [_why_unusable(optimizer) for optimizer in plan.optimizers]
+        usable = [number for number, reason in enumerate(reasons) if reason is None]
+        for task, optimizer in (*product(range(len(plan.tasks)), usable[:1]), *product([0], usable)):
             plan.spec(Cell("report", task, optimizer, 0, 0, plan.seeds[0]))
     except (ValidationError, LookupError) as error:
         why = error.errors()[0]["msg"].removeprefix("Value error, ") if isinstance(error, ValidationError) else error
-        raise Conflict(
-            f"the plan of comparison {comparison.id} {problem} ({why}): submit the comparison again",
-            current_status=comparison.status,
-            message=comparison.message,
-        ) from error
+        problem = "is of another version of kotrain and cannot be read by this one"
+        raise _unreadable(comparison, f"{problem} ({why})") from error
+    missing = next(filter(None, reasons), None)
+    if missing is not None and comparison.status == ComparisonStatus.RUNNING:
+        raise _unreadable(comparison, f"needs a plug-in that this server does not have ({missing})")
     return plan
 
 
-def _has_code(plan: Plan, number: int) -> bool:
-    """Whether the uploaded code and the plug-ins that an optimizer of a plan uses are available."""
-    optimizer = plan.optimizers[number]
-    names = uploaded.names_in({"name": optimizer.name, "params": optimizer.trials[0]})
-    return all(map(uploaded.is_usable, names))
+def _why_unusable(optimizer: PlannedOptimizer) -> str | None:
+    """Why the uploaded code and the plug-ins that an optimizer of a plan uses are not available; None if they are."""
+    for params in optimizer.trials:
+        for name in uploaded.names_in({"name": optimizer.name, "params": params}):
+            if (why := uploaded.why_unusable(name)) is not None:
+                return why
+    return None
+
+
+def _unreadable(comparison: Comparison, problem: str) -> Conflict:
+    return Conflict(
+        f"the plan of comparison {comparison.id} {problem}: submit the comparison again",
+        current_status=comparison.status,
+        message=comparison.message,
+    )
 
 
 # --- maintenance -----------------------------------------------------------------------------------------------------

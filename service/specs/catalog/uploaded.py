@@ -92,13 +92,13 @@ def declaration(name: str, field: str = "name") -> Declaration:
     return declared
 
 
-def is_usable(name: str) -> bool:
-    """Whether `declaration` returns one."""
+def why_unusable(name: str) -> str | None:
+    """The error of `declaration`; None if it returns one."""
     try:
         declaration(name)
-    except PydanticCustomError:
-        return False
-    return True
+    except PydanticCustomError as error:
+        return error.message()
+    return None
 
 
 def _unknown(name: str) -> str:

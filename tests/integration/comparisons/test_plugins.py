@@ -14,6 +14,8 @@ from workers import maintenance
 MODULE = "from torch.optim import SGD\n\nclass Mine(SGD):\n    def __init__(self, params, lr: float = 0.1): ...\n"
 NAME = "c_lab/mine"
 WITH_PLUGIN = {"optimizers": [{"name": "adam", "space": LR}, {"name": NAME, "params": {"lr": 0.1}}]}
+BASES = {"base": {"choice": ["adam", NAME]}, **LR}
+AS_TUNED_BASE = {"optimizers": [{"name": "adam", "space": LR}, {"name": "ko", "space": BASES}]}
 
 
 @pytest.fixture
@@ -37,11 +39,12 @@ def names(comparison):
 
 
 @pytest.mark.parametrize("lr", [0.2, None])
-def test_ended_comparisons_stay_readable_and_running_ones_fail_with_the_reason(ada, change, lr):
-    ended = start(ada, **WITH_PLUGIN)
+@pytest.mark.parametrize("optimizers", [WITH_PLUGIN, AS_TUNED_BASE])
+def test_ended_comparisons_stay_readable_and_running_ones_fail_with_the_reason(ada, change, lr, optimizers):
+    old = ada.get(f"/v1/catalog/optimizers/{NAME}").json()["name"]
+    ended = start(ada, **optimizers)
     finish_all()
-    running = start(ada, **WITH_PLUGIN, seeds=4, reuse=False)
-    (old,) = names(ended) - {"adam"}
+    running = start(ada, **optimizers, seeds=4, reuse=False)
     verdict = show(ada, ended)["verdict"]
     change(lr)
     lifecycle._answers.clear()  # as in a new process
