@@ -67,7 +67,7 @@ def _muon(model: nn.Module, seed: int, total_steps: int | None, **params: Any) -
 
 
 def _ko(
-    model: nn.Module, seed: int, total_steps: int | None, *, base: str, embeddings: bool, fade: Shape, **params: Any
+    model: nn.Module, seed: int, total_steps: int | None, /, *, base: str, embeddings: bool, fade: Shape, **params: Any
 ) -> Optimizer:
     if fade != "none":
         assert total_steps is not None, "a spec with fade has a budget of steps or epochs"
@@ -86,6 +86,7 @@ def _bimaxwell(
     model: nn.Module,
     seed: int,
     total_steps: int | None,
+    /,  # a base may have parameters of these names
     *,
     base: str,
     fast: float,

@@ -138,10 +138,10 @@ class BiMaxwellOptions(Frozen):
 
 
 WRAPPER_PARAMS = {
-    "ko": {"base", *Collision.model_fields},
+    "ko": {"base", *Collision.model_fields, "seed", "foreach", "row_dim", "blocks", "skip_idle"},
     "bimaxwell": {"base", *BiMaxwellOptions.model_fields},
 }
-"""Wrapper -> the names of its parameters beside those of its base."""
+"""Wrapper -> the names of its parameters beside those of its base, also of those that jobs do not set."""
 
 STRENGTHS = {"noise": 0.1, "orthogonality": 1e-4}
 """Control -> default strength: KO's gamma, and the penalty chosen in benchmarks/claims.py."""
