@@ -45,7 +45,7 @@ THREADS = 40
 JOB = {
     "dataset": "digits",
     "model": {"name": "mlp", "params": {"hidden": [WIDTH, WIDTH]}},
-    "optimizer": "adam",
+    "optimizer": {"name": "adam", "params": {}},
     "device": "cpu",
 }
 
@@ -57,7 +57,7 @@ def jobs() -> list[Any]:
     arguments = [
         [JOB | three_steps],
         [JOB | {"budget": {"seconds": 0.2}}],
-        [JOB | three_steps | {"optimizer": "of-a-later-version"}],
+        [JOB | three_steps | {"optimizer": {"name": "of-a-later-version", "params": {}}}],
         [JOB | three_steps | {"model": "mlp"}, THREADS, MIN_MEMORY_BYTES],
         [JOB | three_steps | {"model": {"name": "mlp", "params": {"hidden": [4000, 4000]}}}, 1, MIN_MEMORY_BYTES],
         [JOB | three_steps | {"model": "mlp"}, 1, 2**20],
