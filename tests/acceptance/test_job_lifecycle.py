@@ -96,7 +96,7 @@ class TestJob:
             assert curve["steps"] == sorted(set(curve["steps"]))
 
     def test_killed_forkserver_is_restarted_without_secrets(self, lab, worker):
-        job_id = lab.submit(budget={"steps": 2000})
+        job_id = lab.submit(LONG)  # which does not end before its server is found
         lab.wait_until_training(job_id)
         child = worker.child()
         (server,) = [pid for pid in children(worker.pid) if children(pid)]
@@ -104,7 +104,10 @@ class TestJob:
         until(lambda: not alive(child))
         (restarted,) = until(lambda: [pid for pid in children(worker.pid) if pid != server and children(pid)])
         assert b"KOTRAIN_DATABASE_URL" not in Path(f"/proc/{restarted}/environ").read_bytes()
-        assert lab.ended(job_id)["status"] == "succeeded"
+        until(lambda: lab.show(job_id)["attempt"] == 2)
+        lab.api.post(f"/v1/jobs/{job_id}/cancel")
+        assert lab.ended(job_id)["status"] == "cancelled"
+        assert lab.ended(lab.submit())["status"] == "succeeded"
 
     def test_job_fails_after_max_failures_kills(self, lab, worker):
         job_id = lab.submit(LONG, max_failures=2)
