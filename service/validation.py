@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from service.specs.catalog.datasets import OWN
 from service.specs.patterns import WORDS
 from service.specs.text import unknown_name
 
+_EXAMPLES = defaultdict(lambda: "pytorch_optimizer/soap", model="timm/resnet18")
+"""Kind of entry -> a name of a library's."""
 _OTHER_MEMBERS = {DECLARED, *(f"{kind}/NAME" for kind in OWN)}
 """Members of unions that stand for many names."""
 
@@ -79,7 +82,8 @@ def _unknown_choice(path: Sequence[Any], tag: str, context: dict[str, Any]) -> s
     if "tag" not in context:
         return f"give the {noun} as a name, or as an object with '{tag}' and 'params'"
     known = re.findall(r"'([^']*)'", str(context["expected_tags"]))
-    return unknown_name(noun, str(context["tag"]), known)
+    other = f", or one of a library, such as {_EXAMPLES[kind]}" if DECLARED in known else ""
+    return unknown_name(noun, str(context["tag"]), [name for name in known if name != DECLARED]) + other
 
 
 _LENGTHS = {"too_long": "must have at most", "too_short": "must have at least"}

@@ -54,7 +54,7 @@ def main(pipe: Connection, assignment: Assignment) -> None:
     try:
         limit = _settle(assignment)
         uploaded.receive(assignment.code)
-        uploaded.try_plugins(assignment.spec["optimizer"])
+        uploaded.check_plugins(assignment.spec["optimizer"])
         spec = TrainSpec.model_validate(assignment.spec)
         summary = train(
             spec,

@@ -87,6 +87,8 @@ def check_one(host: Host, troubles: Counter[UUID]) -> bool:
         troubles[row.id] += 1
         is_last = troubles[row.id] >= MAX_TROUBLES
         results = [_failed(f"the test was ended {MAX_TROUBLES} times: {error}")] if is_last else None
+    if results is not None:
+        troubles.pop(row.id, None)
     log.info("code %s: %s", row.version, "not tested" if results is None else f"{len(results)} checks")
     with transaction() as session:
         checks.store(session, row.id, results)

@@ -29,7 +29,7 @@ def code_of(claim: Claim, give_up: Callable[[], bool]) -> tuple[messages.Code, .
     uploaded code.
     """
     optimizer = claim.spec["optimizer"]
-    names = versions.names_in(optimizer)
+    names = versions.stored_names_in(optimizer)
     if not names:
         return ()
     rows = retry_while_database_is_down(lambda session: versions.used_by(session, optimizer), give_up)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -81,8 +82,12 @@ def find(name: str) -> Declaration | None:
 
 
 def packages() -> frozenset[str]:
-    """The packages that have plug-ins."""
-    return frozenset(plugin.package for plugin in plugins().values())
+    """The packages that have plug-ins, without names that no plug-in can have."""
+    return frozenset(
+        plugin.package
+        for plugin in plugins().values()
+        if plugin.package not in RESERVED and uploaded.is_uploaded(plugin.name)
+    )
 
 
 def why_missing(name: str) -> str | None:
@@ -92,15 +97,17 @@ def why_missing(name: str) -> str | None:
         return None
     plugin = plugins().get(name.partition("@")[0])
     if plugin is None:
-        members = [other for other, member in plugins().items() if member.package == package]
-        return unknown_name("plug-in", name, members)
-    return f"the plug-in {name[:64]} is not installed here, but {plugin.declaration.name}"
+        usable = [member.name for member in plugins().values() if member.declaration.refusal is None]
+        return unknown_name("plug-in", name, [other for other in usable if other.startswith(f"{package}/")])
+    if plugin.declaration.refusal is not None:
+        return f"{plugin.name} cannot be used: {plugin.declaration.refusal}"
+    return f"{name[:64]} is not installed here; the installed version is {plugin.declaration.name}"
 
 
 def why_reserved(owner: str) -> str | None:
     """Why names that begin with `owner` do not mean code that a user of this name uploads; None if they do."""
     if owner in RESERVED:
-        return f"names that begin with {owner}/ mean something else"
+        return f"names that begin with {owner}/ are reserved"
     return f"{owner} is a package of plug-ins on this server" if owner in packages() else None
 
 
@@ -113,8 +120,10 @@ def load(name: str) -> Callable[..., Any]:
     module = import_module(plugin.entry_point.module)
     loaded: Callable[..., Any] = getattr(module, plugin.declaration.class_name)
     # After the import: modules that change before it are noticed, too.
-    if (found := _read(plugin.entry_point).declaration.name) != plugin.declaration.name:
-        raise ValueError(f"the plug-in {plugin.declaration.name} has become {found} while it was imported")
+    if _read(plugin.entry_point).declaration.name != plugin.declaration.name:
+        raise ValueError(
+            f"the package of {plugin.declaration.name} was changed after the worker had read it; restart the worker"
+        )
     return loaded
 
 
@@ -146,12 +155,11 @@ def _declaration(name: str, entry_point: EntryPoint) -> Declaration:
     """The declaration in the source. Raises Invalid or OSError."""
     package = name.partition("/")[0]
     if package in RESERVED:
-        raise _invalid(f"the package cannot be named {package}, because names that begin with it mean something else")
-    if not uploaded.is_uploaded(name):
-        raise _invalid(
-            f"the name of the package must be 1 to 24 letters, digits and ._- ({CODE_OWNER}); that of the entry point "
-            f"{WORDS[f'^{CODE_NAME}$']}"
-        )
+        raise _invalid(f"the package cannot be named {package}: names that begin with {package}/ are reserved")
+    if not re.fullmatch(CODE_OWNER, package):
+        raise _invalid("the name of the package must be 1 to 24 letters, digits and _, starting with a letter")
+    if not re.fullmatch(CODE_NAME, entry_point.name):
+        raise _invalid(f"the name of the entry point {WORDS[f'^{CODE_NAME}$']}")
     file, modules = _files(package, entry_point.module.partition(".")[2])
     source = Source(file.name, file.read_text(encoding="utf-8-sig"), is_trusted=True)
     declared = source.declare(f"{name}@{_version(entry_point, modules)}", entry_point.attr)

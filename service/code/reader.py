@@ -15,6 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from pydantic import ValidationError
+
 from service.code.source import Source
 from service.datasets.uploads import confinement
 from service.errors import FieldError, Invalid, KotrainError
@@ -34,10 +36,14 @@ _PATHS = ("stdlib", "platstdlib", "purelib", "platlib")
 
 def declare(file: str, content: bytes, name: str) -> Declaration:
     """The optimizer that a file defines. Raises Invalid."""
-    answer = _answer(Source.from_bytes(file, content), name)
+    source = Source.from_bytes(file, content)
+    answer = _answer(source, name)
     if "error" in answer:
         raise Invalid(answer["error"], (FieldError("", answer["error"]),))
-    return Declaration.model_validate(answer)
+    try:
+        return Declaration.model_validate(answer)
+    except ValidationError:
+        raise _unread(source, "cannot be read: its parser gave an invalid answer") from None
 
 
 def _answer(source: Source, name: str) -> dict[str, Any]:
@@ -50,7 +56,7 @@ def _answer(source: Source, name: str) -> dict[str, Any]:
                 stdout=file,
                 stderr=subprocess.DEVNULL,
                 cwd=folder,
-                env={name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ},  # the same modules
+                env={"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {},  # the same modules
                 timeout=WALL_SECONDS,
                 check=False,
             )

@@ -19,7 +19,6 @@ from service.config import settings
 from service.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
 from service.specs.catalog import uploaded
 from service.specs.catalog.declaration import Declaration
-from service.specs.patterns import CODE_OWNER
 from service.specs.states import ComparisonStatus
 from service.specs.text import counted
 from service.storage.database import transaction
@@ -72,12 +71,12 @@ def add(user: User, name: str, file: str, content: bytes) -> tuple[UUID, bool]:
 def _check_names(owner: str, name: str) -> None:
     why = plugins.why_reserved(owner)
     if why is None and not uploaded.is_uploaded(f"{owner}/{name}"):
-        why = f"it must be 1 to 24 letters, digits and ._- ({CODE_OWNER})"
+        why = "it must be 1 to 24 letters, digits and ._-, starting with a letter or digit"
     if why is not None:
         raise Invalid.field(
             "name",
-            f"code is named USER/NAME, which is not possible for the user name '{owner}': {why}; ask for a key of "
-            "another user name",
+            f"code is named USER/NAME, but the user name '{owner}' cannot be used: {why}; ask for a key with another "
+            "user name",
         )
     if is_available(name) or name in RESERVED_NAMES:
         raise Invalid.field("name", f"'{name}' is the name of a module that code may import; choose another one")
@@ -143,19 +142,19 @@ def _newest_named(names: Iterable[str]) -> Any:
     return select(CodeVersion).options(defer(CodeVersion.source)).where(is_wanted).order_by(CodeVersion.id.desc())
 
 
-def names_in(optimizer: Mapping[str, Any]) -> list[str]:
+def stored_names_in(optimizer: Mapping[str, Any]) -> list[str]:
     """The uploaded versions that the optimizer `{name, params}` of a resolved spec uses, not installed plug-ins."""
     return [name for name in uploaded.names_in(optimizer) if plugins.find(name) is None]
 
 
 def names_in_trials(name: str, trials: Iterable[Mapping[str, Any]]) -> list[str]:
     """The uploaded versions that the trials of an optimizer use: its base may be one of the tuned parameters."""
-    return list(dict.fromkeys(used for params in trials for used in names_in({"name": name, "params": params})))
+    return list(dict.fromkeys(used for params in trials for used in stored_names_in({"name": name, "params": params})))
 
 
 def used_by(session: Session, optimizer: Mapping[str, Any]) -> Sequence[CodeVersion]:
-    """The stored versions that an optimizer uses; fewer than `names_in` if one was deleted."""
-    return named(session, names_in(optimizer))
+    """The stored versions that an optimizer uses; fewer than `stored_names_in` if one was deleted."""
+    return named(session, stored_names_in(optimizer))
 
 
 def named(session: Session, names: Sequence[str]) -> list[CodeVersion]:

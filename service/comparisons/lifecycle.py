@@ -102,12 +102,12 @@ def _device(session: Session) -> str:
 def _check(session: Session, plan: Plan) -> None:
     """Raise Invalid for tasks whose jobs would be refused."""
     errors: list[FieldError] = []
-    for index, optimizer in enumerate(plan.optimizers):
-        names = versions.names_in_trials(optimizer.name, optimizer.trials)
+    for index, planned in enumerate(plan.optimizers):
+        names = versions.names_in_trials(planned.name, planned.trials)
         versions.hold(session, names, f"/optimizers/{index}")
-    for number in range(len(plan.tasks)):
+    for number, optimizer in product(range(len(plan.tasks)), _first_and_largest(plan)):
         try:
-            spec = plan.spec(Cell("report", number, 0, 0, 0, plan.seeds[0]))
+            spec = plan.spec(Cell("report", number, optimizer, 0, 0, plan.seeds[0]))
         except ValidationError as error:  # the request is valid, but not on these workers
             of_spec = field_errors(error, plan.tasks[number].spec)
             errors += [FieldError(f"/tasks/{number}{field.pointer}", field.detail) for field in of_spec]
@@ -117,7 +117,24 @@ def _check(session: Session, plan: Plan) -> None:
         except Invalid as invalid:
             errors += [FieldError(f"/tasks/{number}{error.pointer}", error.detail) for error in invalid.errors]
     if errors:
-        raise Invalid.fields(errors)
+        raise Invalid.fields(list(dict.fromkeys(errors)))
+
+
+def _first_and_largest(plan: Plan) -> list[int]:
+    """The numbers of the first optimizer, and of the one that keeps the most state if that is another.
+
+    What is checked before jobs are queued depends on the task, and on the memory of the optimizer.
+    """
+
+    def states(number: int) -> int:
+        try:
+            spec = plan.spec(Cell("report", 0, number, 0, 0, plan.seeds[0]))
+        except ValidationError:  # it does not fit the first task
+            return 0
+        return TrainSpec.model_validate(spec).optimizer.least_states
+
+    counts = [states(number) for number in range(len(plan.optimizers))]
+    return list(dict.fromkeys([0, counts.index(max(counts))]))
 
 
 def dry_run(request: ComparisonRequest) -> ComparisonDryRun:
@@ -290,7 +307,7 @@ def stored_plan(comparison: Comparison) -> Plan:
         raise _unreadable(comparison, f"{problem} ({why})") from error
     missing = next(filter(None, reasons), None)
     if missing is not None and comparison.status == ComparisonStatus.RUNNING:
-        raise _unreadable(comparison, f"needs a plug-in that this server does not have ({missing})")
+        raise _unreadable(comparison, f"needs an optimizer that this server does not have ({missing})")
     return plan
 
 

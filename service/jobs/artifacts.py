@@ -31,16 +31,14 @@ BLOCK_BYTES = 1 << 20
 ROWS = 5_000
 """Rows of a CSV file that are sent at a time."""
 CHECKPOINT = re.compile(r"checkpoint-(\d{1,18})\.pt")
-
-
-Kind = Literal["checkpoint", "curves", "document", "code"]
+ArtifactKind = Literal["checkpoint", "curves", "document", "code"]
 
 
 class ArtifactView(Output):
     """A file of a job."""
 
     name: str
-    kind: Kind
+    kind: ArtifactKind
     media_type: str
     size_bytes: int | None = Field(description="Null for files that are generated while being sent.")
     sha256: str | None = Field(description="Checkpoints and uploaded code only.")
@@ -88,7 +86,7 @@ def artifacts(session: Session, job_id: UUID) -> Artifacts:
 
 def _view(
     name: str,
-    kind: Kind,
+    kind: ArtifactKind,
     media_type: str,
     size_bytes: int | None = None,
     row: Checkpoint | CodeVersion | None = None,

@@ -22,10 +22,9 @@ def fitted(request: TrainSpec, shape: tuple[int, int, int] | None, classes: int)
     model = request.model.declared
     if model is None or shape is None:
         return None
-    parameters = model.parameters_for(shape[0], classes)
     return FittedModel(
-        parameters=parameters,
-        least_memory_bytes=_least_memory(request, parameters),
+        parameters=model.parameters_for(shape[0], classes),
+        least_memory_bytes=_least_memory(request, model.least_parameters_for(shape[0], classes)),
         smallest_side=model.smallest_side,
         stem=f"{', '.join(model.stem)}: {counted(shape[0], 'channel')} instead of 3" if shape[0] != 3 else None,
         head=f"{', '.join(model.head)}: {classes:,} classes instead of 1,000" if classes != 1000 else None,
@@ -44,7 +43,7 @@ def problems(
 
     Args:
         shape: channels, height and width of an image.
-        workers: the devices of each worker that is up.
+        workers: the devices of each registered worker.
     """
     model = request.model.declared
     if model is None or shape is None:
@@ -52,18 +51,16 @@ def problems(
     if (problem := model.problem_with(*shape)) is not None:
         yield FieldError("/model", f"{problem}; '{request.dataset.name}' has {_described(shape)}")
         return
-    parameters = model.parameters_for(shape[0], classes)
+    parameters = model.least_parameters_for(shape[0], classes)
     least = _least_memory(request, parameters)
-    takes = (
-        f"the weights, gradients and optimizer states of {model.name} ({parameters:,} parameters) take {size(least)}"
-    )
+    need = f"the weights, gradients and optimizer states of {model.name} ({parameters:,} parameters) need {size(least)}"
     limit = request.memory_limit_bytes if isinstance(request, JobRequest) else None
-    if limit is not None and limit < least:
-        yield FieldError("/memory_limit_bytes", f"{takes}, more than {size(limit)}")
-    runs_on_gpu = request.needs_cuda or (request.device == "auto" and workers and all(map(has_cuda, workers)))
+    if limit is not None and request.device == "cpu" and limit < least:  # on a GPU, host memory holds none of them
+        yield FieldError("/memory_limit_bytes", f"{need}, more than the limit of {size(limit)}")
     gpus = [device["memory_bytes"] for devices in workers for device in devices if device["kind"] == "cuda"]
+    runs_on_gpu = request.needs_cuda or (request.device == "auto" and all(map(has_cuda, workers)))
     if runs_on_gpu and gpus and max(gpus) < least:
-        yield FieldError("/model", f"{takes}, but the largest GPU of the workers has {size(max(gpus))}")
+        yield FieldError("/model", f"{need}, but the largest GPU of the workers has {size(max(gpus))}")
 
 
 def _described(shape: tuple[int, int, int]) -> str:

@@ -20,7 +20,7 @@ from service.jobs import fitting, queue
 from service.jobs.lookup import get
 from service.jobs.requests import JobRequest
 from service.jobs.schemas import FittedModel
-from service.jobs.workers import has_cuda, is_up
+from service.jobs.workers import has_cuda
 from service.specs.catalog.datasets import is_own
 from service.specs.engine import ENGINE_VERSION
 from service.specs.states import JobStatus
@@ -29,6 +29,8 @@ from service.specs.training import TrainSpec
 from service.storage.database import call_after_commit
 from service.storage.tables import Job, JobEvent, User, Worker
 
+MAX_SIDE = 2**30
+"""Above the side of any image: a model with a larger `batch_side` takes single records at no size."""
 MAX_MESSAGES = 64
 """Messages per submission of many jobs: a slot that is awake continues until the queue is empty."""
 
@@ -40,7 +42,7 @@ def check(session: Session, request: TrainSpec) -> None:
     dataset = request.dataset
     if is_own(dataset.name):
         hold_dataset(session, dataset.name)
-    versions.hold(session, versions.names_in(request.optimizer.model_dump()), "/optimizer")
+    versions.hold(session, versions.stored_names_in(request.optimizer.model_dump()), "/optimizer")
     if not layouts.is_present(dataset.name, folder):
         errors.append(FieldError("/dataset", layouts.absence(dataset.name, folder)))
     else:
@@ -49,7 +51,8 @@ def check(session: Session, request: TrainSpec) -> None:
         side = max(shape[1:]) if shape else 0
         if records is not None and shape and (problem := _lone_record(request, records, side)):
             errors.append(FieldError("/batch_size", problem))
-        errors += fitting.problems(request, shape, layouts.classes(dataset, folder), _devices_up(session))
+        if request.model.declared is not None:
+            errors += fitting.problems(request, shape, layouts.classes(dataset, folder), _devices(session))
         if records is not None and request.batch_size > records:
             errors.append(
                 FieldError(
@@ -79,10 +82,12 @@ def _lone_record(request: TrainSpec, records: int, side: int) -> str | None:
     if side > request.model.batch_side or not (size == 1 or is_last):
         return None
     which = "every batch has" if size == 1 else f"the last of {records:,} training records is"
+    is_of_size = request.model.batch_side < MAX_SIDE
+    why = f": it reduces an image of {side} x {side} pixels to one value per channel" if is_of_size else ""
     others = [size + change for change in (-1, 1) if 1 < size + change <= records and records % (size + change) != 1]
     return (
         f"with batches of {size}, {which} a single record, which the batch normalization of {request.model.name} "
-        f"cannot train on: it reduces an image of {side} x {side} pixels to one value per channel; choose "
+        f"cannot train on{why}; choose "
         f"{' or '.join(map(str, others)) or 'another batch size'}"
     )
 
@@ -95,14 +100,14 @@ def fitted(request: TrainSpec) -> FittedModel | None:
     )
 
 
-def _devices_up(session: Session) -> Sequence[list[Any]]:
-    """The devices of each worker that is up."""
-    return session.scalars(select(Worker.devices).where(is_up())).all()
+def _devices(session: Session) -> Sequence[list[Any]]:
+    """The devices of each registered worker; one that restarts at the moment will be back."""
+    return session.scalars(select(Worker.devices)).all()
 
 
 def _only_cpu_workers(session: Session) -> bool:
     """Whether workers are registered and none of them has a GPU. False if none is registered yet."""
-    devices = session.scalars(select(Worker.devices)).all()
+    devices = _devices(session)
     return bool(devices) and not any(map(has_cuda, devices))
 
 

@@ -18,6 +18,10 @@ from service.comparisons.answers import ComparisonAnswer
 MAX_CHARACTERS = 2**16
 """Characters of a source that a report shows; the files of PyTorch's optimizers have at most 40,000."""
 MAX_CHARACTERS_IN_ALL = 2**18
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+"""Characters that count as printable, but show nothing; some of them can be names in Python."""
 TAB_WIDTH = 8
 """As Python counts the columns of an indentation."""
 
@@ -87,6 +91,8 @@ def _excerpt(file: UploadedFile, limit: int) -> Excerpt:
 def _visible(line: str) -> str:
     """The line with escapes such as `\\u202e` for all that is not printed as a character of its own."""
     return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
+        character.encode("unicode_escape").decode()
+        if not character.isprintable() or _INVISIBLE.match(character)
+        else character
         for character in line.expandtabs(TAB_WIDTH)
     )

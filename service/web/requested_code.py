@@ -9,10 +9,11 @@ from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 
 from service.code import versions
+from service.comparisons.design.requests import MAX_OPTIMIZERS
 from service.specs.catalog import uploaded
 
-MAX_OPTIMIZERS = MAX_CHOICES = 64
-"""Optimizers of a comparison, and values of `base` in the search space of one; the validation refuses more."""
+MAX_CHOICES = 64
+"""Values of `base` in a search space; the validation refuses more."""
 
 
 async def _look_up(request: Request) -> None:

@@ -113,6 +113,7 @@ def test_file_is_among_the_artifacts_of_jobs_that_use_it(api, bob, wrapper):
     assert (file["kind"], file["version"], file["size_bytes"]) == ("code", name, len(content))
     assert file["sha256"] == sha256(content).hexdigest() == api.get(f"/v1/code/{name}").json()["sha256"]
     answer = bob.get(f"{path}/optimizer.py")
+    assert "accept-ranges" not in answer.headers
     assert (answer.content, answer.headers["Content-Type"]) == (content, "text/x-python; charset=utf-8")
     assert answer.headers["Content-Disposition"].startswith("attachment;")
 
@@ -189,7 +190,7 @@ def test_invalid_upload_is_refused(api, query, status, detail):
 def test_users_whose_name_cannot_begin_that_of_code_are_refused(empty, name):
     with client(api_keys.create(name)) as user:
         answer = user.post("/v1/code?kind=optimizer&name=mine", content=SOURCE.format(0.1))
-    assert "not possible for the user name" in problem(answer, 422)["detail"]
+    assert f"the user name '{name}' cannot be used" in problem(answer, 422)["detail"]
 
 
 def test_only_unused_versions_of_ones_own_are_deleted(api, bob):

@@ -5,6 +5,7 @@ import pytest
 from service.storage import database
 from service.storage.tables import Worker
 from tests.integration.api_calls import JOB, problem
+from tests.integration.comparisons.comparison_calls import REQUEST
 
 
 def dry_run(api, **fields):
@@ -70,7 +71,7 @@ def test_dry_run_shows_how_a_model_is_fitted(api):
         ({"model": "timm/RESNET18"}, "/model/name", "did you mean 'timm/resnet18'?"),
         ({"model": "keras/resnet"}, "/model", "unknown model 'keras/resnet'"),
         ({"model": "resnet"}, "/model", "choose one of mlp, cnn, resnet18, resnet34, resnet50, textcnn, lstm, "),
-        ({"model": "resnet"}, "/model", "transformer, LIBRARY/NAME"),
+        ({"model": "resnet"}, "/model", "transformer, or one of a library, such as timm/resnet18"),
         ({"model": "torchvision/resnet18", "dataset": "snips"}, "/model", "reads images"),
     ],
 )
@@ -89,14 +90,28 @@ class TestMemory:
         assert dry_run(api, model="timm/resnet18", optimizer="sgd", device="cuda").status_code == 200
         pointer, detail = refusal(dry_run(api, model="timm/resnet18", device="cuda"))
         assert pointer == "/model"
-        assert "(11,175,370 parameters) take 171 MiB, but the largest GPU of the workers has 128 MiB" in detail
+        assert "(11,175,370 parameters) need 171 MiB, but the largest GPU of the workers has 128 MiB" in detail
         assert refusal(dry_run(api, model="timm/resnet18"))[0] == "/model", "all workers have a GPU"
         assert dry_run(api, model="timm/resnet18", device="cpu").status_code == 200
         workers("without a GPU")
         assert dry_run(api, model="timm/resnet18").status_code == 200
 
     def test_limit_of_the_job(self, api):
-        limit = {"memory_limit_bytes": 2**28}
+        """It applies to host memory, where a GPU's job keeps none of them."""
+        limit = {"memory_limit_bytes": 2**28, "device": "cpu"}
         assert dry_run(api, model="timm/resnet18", **limit).status_code == 200
         pointer, detail = refusal(dry_run(api, model="timm/resnet50", **limit))
-        assert (pointer, "take 359 MiB, more than 256 MiB" in detail) == ("/memory_limit_bytes", True), detail
+        assert (pointer, "need 359 MiB, more than the limit of 256 MiB" in detail) == ("/memory_limit_bytes", True), (
+            detail
+        )
+        assert dry_run(api, model="timm/resnet50", **limit | {"device": "auto"}).status_code == 200
+
+    def test_of_a_comparison_is_that_of_its_largest_optimizer(self, api, workers):
+        workers("small", 128)
+        task = {"dataset": "digits", "model": "timm/resnet18", "budget": {"steps": 1}}
+        request = {name: value for name, value in REQUEST.items() if name != "tuning"}
+        request |= {"tasks": [task], "optimizers": ["sgd", "adam"]}
+        pointer, detail = refusal(api.post("/v1/comparisons", params={"dry_run": True}, json=request))
+        assert (pointer, "need 171 MiB" in detail) == ("/tasks/0/model", True), detail
+        fitting = request | {"optimizers": ["sgd", {"label": "slow", "name": "sgd", "params": {"lr": 0.001}}]}
+        assert api.post("/v1/comparisons", params={"dry_run": True}, json=fitting).status_code == 200

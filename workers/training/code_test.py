@@ -7,7 +7,7 @@ from pathlib import Path
 
 from service.code import plugins
 from service.code.source import Source
-from service.errors import KotrainError, NotFound
+from service.errors import Invalid, KotrainError
 from service.specs.catalog.declaration import Declaration
 from workers.messages import Code
 from workers.training import conformance, uploaded
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _find(name: str) -> tuple[Declaration, Candidate]:
-    """The optimizer of a file, or the plug-in of this name. Raises Invalid or NotFound."""
+    """The optimizer of a file, or the plug-in of this name. Raises Invalid."""
     file = Path(name)
     if file.is_file():
         source = Source.from_bytes(file.name, file.read_bytes())
@@ -38,9 +38,10 @@ def _find(name: str) -> tuple[Declaration, Candidate]:
         return declared, uploaded.candidate(Code(declared, file.name, source.text))
     plugin = plugins.find(name)
     if plugin is None:
-        raise NotFound(plugins.why_missing(name) or f"there is neither a file nor a plug-in '{name}' on this machine")
+        why = plugins.why_missing(name) or f"no file and no plug-in on this machine is named '{name}'"
+        raise Invalid.field("", why)
     if plugin.refusal is not None:
-        raise NotFound(f"{name} cannot be used: {plugin.refusal}")
+        raise Invalid.field("", f"{name} cannot be used: {plugin.refusal}")
     return plugin, uploaded.candidate_of(plugin)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from service.code import plugins
+from service.specs.catalog import uploaded
 from service.specs.engine import ENGINE_VERSION
 from service.specs.summary import Environment
 from service.specs.training import TrainSpec
@@ -46,9 +47,9 @@ def of_run(spec: TrainSpec, device: torch.device, data_hash: str) -> Environment
 
 def _plugin(spec: TrainSpec) -> Environment:
     """The distribution of the plug-in that is the optimizer or its base; the spec has a hash of its modules."""
-    for name in (spec.optimizer.name, getattr(spec.optimizer.params, "base", "")):
-        plugin = plugins.plugins().get(name.partition("@")[0])
-        if plugin is not None:
+    for name in uploaded.names_in(spec.optimizer.model_dump()):
+        if plugins.find(name) is not None:
+            plugin = plugins.plugins()[name.partition("@")[0]]
             return {"plugin": f"{plugin.fact('Name')} {plugin.fact('Version')}"}
     return {}
 

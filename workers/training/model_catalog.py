@@ -139,7 +139,8 @@ def declare(name: str) -> LibraryModel:
     except Exception as error:
         reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
         return declared.model_copy(update={"refusal": f"it does not train: {reason}"})
-    return declared.model_copy(update={**_sides(probe), **_size(probe)})
+    sides = _sides(probe)
+    return declared.model_copy(update={**sides, **_size(probe, sides["smallest_side"])})
 
 
 def _is_sized(name: str) -> bool:
@@ -218,7 +219,7 @@ def _first(holds: Callable[[int], bool], last: int) -> int:
     return low
 
 
-def _size(probe: Probe) -> dict[str, Any]:
+def _size(probe: Probe, smallest: int) -> dict[str, Any]:
     """Its numbers of parameters, and the modules that depend on channels and classes."""
     shapes = {
         key: {name: tuple(p.shape) for name, p in probe.construct(*key).named_parameters()}
@@ -228,12 +229,20 @@ def _size(probe: Probe) -> dict[str, Any]:
     count = {key: sum(torch.Size(shape).numel() for shape in each.values()) for key, each in shapes.items()}
     return {
         "parameters": count[3, 1000],
+        "least_parameters": _least_parameters(probe, smallest, count[3, 1000]),
         "per_channel": (count[3, 1000] - count[1, 1000]) // 2,
         "per_class": (count[3, 1000] - count[3, 2]) // 998,
         "stem": _modules_of(published, gray),
         "head": _modules_of(published, two),
         "is_colour_only": not probe.takes_gray(),
     }
+
+
+def _least_parameters(probe: Probe, smallest: int, published: int) -> int | None:
+    if not probe.declared.is_sized:
+        return None
+    least = sum(p.numel() for p in probe.construct(3, 1000, (smallest, smallest)).parameters())
+    return least if least < published else None
 
 
 def _modules_of(shapes: dict[str, tuple[int, ...]], others: dict[str, tuple[int, ...]]) -> tuple[str, ...]:
@@ -282,7 +291,7 @@ def table(libraries: Iterable[ModelLibrary]) -> str:
             f"| {library.name} {library.version} ({library.licence}) | {len(offered):,} | {tiny:,} | {small:,} "
             f"| {min(counts):.2g} to {max(counts):,.0f} million |"
         )
-    head = "| library | models | that take 28 x 28 gray | that take 32 x 32 color | parameters |\n|---|---|---|---|---|"
+    head = "| library | models | accept 28 x 28 gray | accept 32 x 32 color | parameters |\n|---|---|---|---|---|"
     refused = [model for library in libraries for model in library.models if model.refusal is not None]
     lines = [f"| `{model.name}` | {model.refusal} |" for model in refused]
     return "\n".join(

@@ -67,8 +67,8 @@ def candidate_of(declared: Declaration) -> Candidate:
     return Candidate(build, declared.needs)
 
 
-def try_plugins(optimizer: Mapping[str, Any]) -> None:
-    """Find out whether the plug-ins that the optimizer of a spec uses resume bit for bit.
+def check_plugins(optimizer: Mapping[str, Any]) -> None:
+    """Run the check `resume` of the conformance test on the plug-ins that the optimizer of a spec uses.
 
     No conformance test has run when they were installed, and only those that pass may write checkpoints.
     """

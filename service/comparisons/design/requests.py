@@ -42,6 +42,8 @@ COMPARISON_EXAMPLE: JsonDict = {
     "seeds": {"max": 20, "looks": [5, 10, 20]},
 }
 
+MAX_OPTIMIZERS = 64
+"""Optimizers of a comparison."""
 Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64, pattern=PRINTABLE)]
 """A single line of text, without surrounding whitespace."""
 
@@ -226,7 +228,9 @@ class ComparisonRequest(Frozen):
 
     name: Name = "comparison"
     tasks: list[TaskRequest] = Field(min_length=1, max_length=64)
-    optimizers: list[Annotated[OptimizerRequest, BeforeValidator(_bare)]] = Field(min_length=2, max_length=64)
+    optimizers: list[Annotated[OptimizerRequest, BeforeValidator(_bare)]] = Field(
+        min_length=2, max_length=MAX_OPTIMIZERS
+    )
     seeds: Annotated[Seeds, BeforeValidator(_number_of_seeds)] = Seeds()
     tuning: Tuning | None = None
     metric: Endpoint = Field(

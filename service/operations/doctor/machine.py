@@ -228,7 +228,8 @@ def installed_plugins(_: Site) -> Iterator[Finding]:
                 "correct or uninstall the package, and restart the API and the workers",
             )
     usable = [plugin.declaration.name for plugin in found if plugin.declaration.refusal is None]
-    yield ok(f"installed: {', '.join(usable)}" if usable else "no optimizers of plug-ins")
+    if usable or not found:
+        yield ok(f"installed: {', '.join(usable)}" if usable else "no plug-ins are installed")
 
 
 def open_files(_: Site) -> Iterator[Finding]:

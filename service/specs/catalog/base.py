@@ -71,7 +71,7 @@ class LookedUp:
 
 
 DECLARED = "LIBRARY/NAME"
-"""Key, in unions and their errors, of all entries that are made from declarations when they are first named."""
+"""Key, in unions, of all entries that are made from declarations when they are first named."""
 
 
 def key_by(is_declared: Callable[[str], bool]) -> Callable[[Any], str | None]:

@@ -43,6 +43,8 @@ class LibraryModel(BaseModel):
     """Up to this side, its batch normalization cannot train on a batch of a single record."""
     parameters: int = 0
     """Number of parameters for three channels and 1,000 classes, as libraries publish it, at the native side."""
+    least_parameters: int | None = None
+    """The same at the smallest side, for models whose number of parameters grows with the size; None for others."""
     per_channel: int = 0
     """Parameters of the stem per channel of the images."""
     per_class: int = 0
@@ -60,6 +62,11 @@ class LibraryModel(BaseModel):
     def parameters_for(self, channels: int, classes: int) -> int:
         """Number of parameters for images of these channels and classes, at the native side."""
         return self.parameters + (channels - 3) * self.per_channel + (classes - 1000) * self.per_class
+
+    def least_parameters_for(self, channels: int, classes: int) -> int:
+        """Number of parameters for images of these channels and classes, of any size: at least this many."""
+        surplus = 0 if self.least_parameters is None else self.parameters - self.least_parameters
+        return self.parameters_for(channels, classes) - surplus
 
     def problem_with(self, channels: int, height: int, width: int) -> str | None:
         """Why it cannot take images of this shape; None if it can."""
@@ -108,11 +115,10 @@ def is_of_model_library(name: str) -> bool:
 def unknown_model(name: str) -> str:
     """The error for an unknown model of a library."""
     library = name.partition("/")[0]
-    hint = closest(name, [other for other in _models() if other.startswith(f"{library}/")])
-    return (
-        f"unknown model '{name[:64]}'{f' (did you mean {hint!r}?)' if hint else ''}; GET /v1/catalog/models/{library} "
-        f"lists the models of {library}"
-    )
+    known = [other.partition("/")[2] for other in _models() if other.startswith(f"{library}/")]
+    hint = closest(name.partition("/")[2], known)
+    suggestion = f" (did you mean '{library}/{hint}'?)" if hint else ""
+    return f"unknown model '{name[:64]}'{suggestion}; GET /v1/catalog/models/{library} lists the models of {library}"
 
 
 def find_model(name: str) -> LibraryModel | None:

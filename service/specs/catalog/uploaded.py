@@ -53,7 +53,8 @@ def names_in(optimizer: Mapping[str, Any]) -> list[str]:
 
 def provide(find: Find, explain: Explain | None = None) -> None:
     """Add a function that looks up names which are not known yet, and one that says why a name is unknown."""
-    _find.append(find)
+    if find not in _find:
+        _find.append(find)
     if explain is not None:
         _explain.append(explain)
 

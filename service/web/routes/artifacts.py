@@ -32,13 +32,15 @@ def download(
     name: str,
     range: Annotated[str | None, Header(description="Byte range of a checkpoint, such as bytes=0-1023.")] = None,
 ) -> StreamingResponse:
-    """Checkpoints support range requests; their `ETag` is their SHA-256."""
+    """Checkpoints support range requests. The `ETag` of checkpoints and uploaded code is their SHA-256."""
     file = artifacts.download(session, job_id, name, range)
     headers = {"Content-Disposition": f'attachment; filename="{file.file_name}"'}
     if file.size_bytes is not None:
         headers["Content-Length"] = str(file.size_bytes)
     if file.sha256 is not None:
-        headers |= {"ETag": f'"{file.sha256}"', "Accept-Ranges": "bytes"}
+        headers["ETag"] = f'"{file.sha256}"'
+    if file.media_type == artifacts.BINARY:
+        headers["Accept-Ranges"] = "bytes"
     if file.part is not None:
         headers["Content-Range"] = file.part
     status = 206 if file.part else 200

@@ -69,9 +69,12 @@ def test_a_changed_plugin_is_another_version(api, worker, installed, monkeypatch
     job = Lab(api).ended(Lab(api).submit(JOB, optimizer=NAME))
     assert job["status"] == "failed"
     name = job["spec"]["optimizer"]["name"]
-    assert job["message"] == f"this worker cannot run '{name}': the plug-in {name} is not installed here, but {before}"
+    assert (
+        job["message"]
+        == f"this worker cannot run '{name}': {name} is not installed here; the installed version is {before}"
+    )
     errors = problem(api.post("/v1/jobs", json=JOB | {"optimizer": before}), 422)["errors"]
-    assert errors[0]["detail"] == f"the plug-in {before} is not installed here, but {name}"
+    assert errors[0]["detail"] == f"{before} is not installed here; the installed version is {name}"
     monkeypatch.setattr(plugins, "plugins", dict)  # uninstalled
     uploaded.forget()
     assert api.get(f"/v1/jobs/{job['id']}").status_code == 200

@@ -51,8 +51,8 @@ def test_ended_comparisons_stay_readable_and_running_ones_fail_with_the_reason(a
     assert show(ada, ended)["verdict"] == verdict
     assert old in ada.get(f"/v1/comparisons/{ended['id']}/report").text
     detail = problem(ada.get(f"/v1/comparisons/{running['id']}"), 409)["detail"]
-    assert "needs a plug-in that this server does not have" in detail
-    assert f"the plug-in {old} is not installed here" in detail if lr else f"unknown optimizer '{old}'" in detail
+    assert "needs an optimizer that this server does not have" in detail
+    assert f"{old} is not installed here" in detail if lr else f"unknown optimizer '{old}'" in detail
     maintenance.advance_comparisons()
     failed = show(ada, running)
     assert (failed["status"], failed["progress"]["failed"]) == ("failed", 0)
@@ -80,4 +80,4 @@ def test_unknown_names_are_answered_with_those_of_the_package(api, change):
     assert detail == f"unknown plug-in 'c_lab/mein' (did you mean '{NAME}'?); choose one of {NAME}"
     name = api.get(f"/v1/catalog/optimizers/{NAME}").json()["name"]
     detail = problem(api.get(f"/v1/catalog/optimizers/{NAME}@00000000"), 404)["detail"]
-    assert detail == f"the plug-in {NAME}@00000000 is not installed here, but {name}"
+    assert detail == f"{NAME}@00000000 is not installed here; the installed version is {name}"

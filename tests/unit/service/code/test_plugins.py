@@ -40,7 +40,7 @@ def test_a_plugin_has_the_version_of_its_modules_and_the_facts_of_its_distributi
     assert "plug-in of lab 1.2" in declared.remarks[0]
     assert plugins.find("a_lab/mine") == plugins.find(declared.name) == declared
     assert plugins.find("a_lab/mine@00000000") is None
-    assert plugins.why_missing("a_lab/mine@00000000").endswith(f"is not installed here, but {declared.name}")
+    assert plugins.why_missing("a_lab/mine@00000000").endswith(f"the installed version is {declared.name}")
     assert "unknown plug-in 'a_lab/mne' (did you mean 'a_lab/mine'?)" in plugins.why_missing("a_lab/mne")
     assert plugins.why_missing("ada/mine") is None
 
@@ -72,7 +72,7 @@ def test_what_can_change_results_changes_the_version(install, tmp_path):
     [
         ("mine = a_lab.mine:Mine:Other", "a_lab/mine", "its source cannot be read: "),
         ("mine = timm.mine:Mine", "timm/mine", "the package cannot be named timm"),
-        ("Mine = a_lab.mine:Mine", "a_lab/Mine", "that of the entry point must be 1 to 30 lower-case letters"),
+        ("Mine = a_lab.mine:Mine", "a_lab/Mine", "the name of the entry point must be 1 to 30 lower-case letters"),
         ("mine = a_lab.other:Mine", "a_lab/mine", "the package a_lab has no source file of the module other"),
         ("mine = b_lab.mine:Mine", "b_lab/mine", "the package b_lab is not installed"),
         ("mine = a_lab:Mine", "a_lab/mine", "it imports .mine.Mine: name the module that defines it"),
@@ -84,6 +84,11 @@ def test_a_broken_plugin_is_refused_beside_others(install, entry_point, name, re
     install(f"good = a_lab.mine:Mine\n{entry_point}", files)
     assert refusal("a_lab/good") is None
     assert reason in refusal(name)
+
+
+def test_names_that_no_plugin_can_have_make_no_package(install):
+    install("mine = torch.mine:Mine\nother = a lab.mine:Mine\ngood = a_lab.mine:Mine", {"a_lab/mine.py": MODULE})
+    assert plugins.packages() == {"a_lab"}
 
 
 def test_two_packages_with_one_name_are_refused(install):
@@ -128,7 +133,7 @@ def test_a_plugin_that_changed_after_it_was_read_is_not_taken_for_its_old_versio
     old = plugins.plugins()["a_lab/mine"].declaration.name
     assert plugins.load(old).__name__ == "make"
     (folder / "a_lab" / "mine.py").write_text(text.replace("0.1", "0.2"))
-    with pytest.raises(ValueError, match=f"{old} has become a_lab/mine@"):
+    with pytest.raises(ValueError, match=f"the package of {old} was changed"):
         plugins.load(old)
 
 

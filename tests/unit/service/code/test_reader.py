@@ -27,6 +27,7 @@ TAKEN_OVER = {
     "no answer": ("pass", "ended with status 0 and no answer"),
     "list": ("print('[]')", "ended with status 0 and no answer"),
     "other name": ("""print('{"name": "bob/theirs@00000000"}')""", "ended with status 0 and no answer"),
+    "other fields": ("""print('{"name": "ada/mine@00000000", "more": 1}')""", "its parser gave an invalid answer"),
     "crash": ("import os; os.kill(os.getpid(), 11)", "was ended by signal 11"),
 }
 

@@ -45,6 +45,11 @@ class TestExcerpts:
         assert excerpt.lines == ["if a:", "        b  # \\u202e\\u200b\\x00 é", "c"]
         assert (excerpt.name, excerpt.remark) == ("<b>mine\\u202e.py", "")
 
+    @pytest.mark.parametrize("sign", "\u034f\u115f\u2800\u3164\ufe0f\uffa0\U000e0101")
+    def test_shows_printable_characters_that_show_nothing(self, sign: str) -> None:
+        (excerpt,) = excerpts([file(f"a{sign}b")])
+        assert excerpt.lines == [f"a{sign.encode('unicode_escape').decode()}b"]
+
     def test_says_what_it_leaves_out(self) -> None:
         line = "x" * 99 + "\n"
         every, *rest = excerpts([file(line * 2_600, f"ada/mine@0000000{number}") for number in range(5)])

@@ -49,7 +49,7 @@ def test_only_those_that_resume_bit_for_bit_write_checkpoints(install, module, r
     install(module)
     name = plugins.plugins()["d_lab/mine"].declaration.name
     optimizer = {"name": "ko", "params": {"base": name}} if base else {"name": name, "params": {}}
-    uploaded.try_plugins(optimizer)
+    uploaded.check_plugins(optimizer)
     spec = TrainSpec(dataset="digits", model="mlp", optimizer=optimizer, budget={"epochs": 1})
     assert spec.optimizer.is_resumable is resumes
 
@@ -63,4 +63,4 @@ def test_the_conformance_test_runs_on_this_machine(install, capsys):
     assert code_test.main(["d_lab/mien"]) == 1
     assert "did you mean 'd_lab/mine'?" in capsys.readouterr().err
     assert code_test.main(["missing.py"]) == 1
-    assert "neither a file nor a plug-in 'missing.py'" in capsys.readouterr().err
+    assert "no file and no plug-in on this machine is named 'missing.py'" in capsys.readouterr().err
